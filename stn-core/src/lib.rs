@@ -1,1 +1,4 @@
-//! stub
+//! Spatial transformer layers for Candle.
+
+pub mod layers;
+pub mod ops;

@@ -1,0 +1,14 @@
+//! Differentiable operations with hand-written CPU kernels.
+//!
+//! Each is a free function from tensors to a tensor, with a gradient that finite differences confirm. Kernels run on the CPU in
+//! `f32` and `f64`; the same input gives the same bits for any number of threads.
+
+mod conv2d;
+mod grid_sample;
+mod pool2d;
+mod product;
+mod real;
+
+pub use conv2d::{Conv2dConfig, conv2d};
+pub use grid_sample::{GridSampleConfig, Interpolation, Padding, grid_sample};
+pub use pool2d::{Pool2dConfig, avg_pool2d, max_pool2d};
