@@ -1,0 +1,211 @@
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, WithDType};
+use rayon::prelude::*;
+
+/// Generates the sampling grid of affine matrices, eq. (1).
+///
+/// The same as PyTorch's `affine_grid(theta, (N, C, H', W'), align_corners)`. A side of one pixel looks at the coordinate 0.
+///
+/// # Shapes
+///
+/// theta (N, 2, 3), `out_size` (H', W') -> (N, H', W', 2), last dimension (x, y).
+///
+/// # Gradients
+///
+/// By theta: the sum over the pixels of the grid's gradient times (x_t, y_t, 1).
+///
+/// # Errors
+///
+/// When theta isn't (N, 2, 3), or neither `f32` nor `f64`.
+///
+/// # Example
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let theta = Tensor::new(&[[[1f64, 2., 3.], [4., 5., 6.]]], &Device::Cpu)?;
+/// let grid = stn_core::transform::affine_grid(&theta, (2, 2), true)?;
+/// assert_eq!(grid.get(0)?.to_vec3::<f64>()?, [[[0., -3.], [2., 5.]], [[4., 7.], [6., 15.]]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn affine_grid(theta: &Tensor, out_size: (usize, usize), align_corners: bool) -> Result<Tensor> {
+    if !matches!(theta.dims(), [_, 2, 3]) {
+        candle_core::bail!("affine_grid: theta must be (N, 2, 3), got {:?}", theta.dims())
+    }
+    if !matches!(theta.dtype(), DType::F32 | DType::F64) {
+        candle_core::bail!("affine_grid: theta must be f32 or f64, got {:?}", theta.dtype())
+    }
+    let targets = Targets { x: coordinates(out_size.1, align_corners), y: coordinates(out_size.0, align_corners) };
+    if theta.device().is_cpu() {
+        theta.contiguous()?.apply_op1(AffineGrid { targets })
+    } else {
+        targets.matmul(theta)
+    }
+}
+
+/// The target coordinates of a side of `n` pixels. The numerators are whole numbers, so each is rounded once.
+fn coordinates(n: usize, align_corners: bool) -> Vec<f64> {
+    let last = n as f64 - 1.0;
+    let divisor = if align_corners { last } else { n as f64 };
+    (0..n).map(|i| if n == 1 { 0.0 } else { (2.0 * i as f64 - last) / divisor }).collect()
+}
+
+/// The coordinates (x_t, y_t) of the output's columns and rows.
+#[derive(Debug, Clone)]
+struct Targets {
+    x: Vec<f64>,
+    y: Vec<f64>,
+}
+
+impl Targets {
+    fn out_size(&self) -> (usize, usize) {
+        (self.y.len(), self.x.len())
+    }
+
+    /// The grid from tensor operations, for the devices without a kernel.
+    ///
+    /// Candle's matmul computes the gradient of the constant operand too, which is why the CPU has a kernel.
+    fn matmul(&self, theta: &Tensor) -> Result<Tensor> {
+        let (n, _, _) = theta.dims3()?;
+        let (height, width) = self.out_size();
+        let homogeneous: Vec<f64> = self.y.iter().flat_map(|&y| self.x.iter().flat_map(move |&x| [x, y, 1.0])).collect();
+        let targets = Tensor::from_vec(homogeneous, (1, height * width, 3), theta.device())?
+            .to_dtype(theta.dtype())?
+            .broadcast_as((n, height * width, 3))?;
+        targets.matmul(&theta.transpose(1, 2)?)?.reshape((n, height, width, 2))
+    }
+}
+
+/// theta (N, 2, 3) -> grid (N, H', W', 2).
+struct AffineGrid {
+    targets: Targets,
+}
+
+impl AffineGrid {
+    fn forward<T: WithDType>(&self, theta: &[T]) -> Vec<T> {
+        let (height, width) = self.targets.out_size();
+        let mut grid = vec![T::zero(); theta.len() / 6 * height * width * 2];
+        let windows = grid.par_chunks_mut((height * width * 2).max(1)).zip(theta.par_chunks(6));
+        windows.for_each(|(grid, theta)| {
+            let t: [f64; 6] = std::array::from_fn(|i| theta[i].to_f64());
+            for (row, &y) in grid.chunks_exact_mut(width * 2).zip(&self.targets.y) {
+                let (row_x, row_y) = (t[1] * y + t[2], t[4] * y + t[5]);
+                for (point, &x) in row.chunks_exact_mut(2).zip(&self.targets.x) {
+                    point[0] = T::from_f64(t[0] * x + row_x);
+                    point[1] = T::from_f64(t[3] * x + row_y);
+                }
+            }
+        });
+        grid
+    }
+}
+
+impl CustomOp1 for AffineGrid {
+    fn name(&self) -> &'static str {
+        "affine_grid"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n, _, _) = layout.shape().dims3()?;
+        let (height, width) = self.targets.out_size();
+        let grid = match storage {
+            CpuStorage::F32(theta) => CpuStorage::F32(self.forward(elements(theta, layout)?)),
+            CpuStorage::F64(theta) => CpuStorage::F64(self.forward(elements(theta, layout)?)),
+            _ => candle_core::bail!("affine_grid: theta must be f32 or f64"),
+        };
+        Ok((grid, Shape::from((n, height, width, 2))))
+    }
+
+    fn bwd(&self, _theta: &Tensor, _grid: &Tensor, grad_grid: &Tensor) -> Result<Option<Tensor>> {
+        let backward = AffineGridBackward { targets: self.targets.clone() };
+        Ok(Some(grad_grid.contiguous()?.apply_op1_no_bwd(&backward)?))
+    }
+}
+
+/// grid's gradient (N, H', W', 2) -> theta's (N, 2, 3).
+struct AffineGridBackward {
+    targets: Targets,
+}
+
+impl AffineGridBackward {
+    /// Sums in f64, row by row: within a row y is constant.
+    fn backward<T: WithDType>(&self, grad_grid: &[T], n: usize) -> Vec<T> {
+        let (height, width) = self.targets.out_size();
+        let mut grad_theta = vec![T::zero(); n * 6];
+        let windows = grad_theta.par_chunks_mut(6).zip(grad_grid.par_chunks((height * width * 2).max(1)));
+        windows.for_each(|(grad_theta, grad_grid)| {
+            let mut sum = [0.0; 6];
+            for (row, &y) in grad_grid.chunks_exact((width * 2).max(1)).zip(&self.targets.y) {
+                let mut of_row = [0.0; 4];
+                for (point, &x) in row.chunks_exact(2).zip(&self.targets.x) {
+                    let (gx, gy) = (point[0].to_f64(), point[1].to_f64());
+                    of_row[0] += gx * x;
+                    of_row[1] += gx;
+                    of_row[2] += gy * x;
+                    of_row[3] += gy;
+                }
+                let [x_x, x_1, y_x, y_1] = of_row;
+                for (sum, term) in sum.iter_mut().zip([x_x, y * x_1, x_1, y_x, y * y_1, y_1]) {
+                    *sum += term;
+                }
+            }
+            for (out, sum) in grad_theta.iter_mut().zip(sum) {
+                *out = T::from_f64(sum);
+            }
+        });
+        grad_theta
+    }
+}
+
+impl CustomOp1 for AffineGridBackward {
+    fn name(&self) -> &'static str {
+        "affine_grid_backward"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n, _, _, _) = layout.shape().dims4()?;
+        let grad_theta = match storage {
+            CpuStorage::F32(grad) => CpuStorage::F32(self.backward(elements(grad, layout)?, n)),
+            CpuStorage::F64(grad) => CpuStorage::F64(self.backward(elements(grad, layout)?, n)),
+            _ => candle_core::bail!("affine_grid: the grid's gradient must be f32 or f64"),
+        };
+        Ok((grad_theta, Shape::from((n, 2, 3))))
+    }
+}
+
+/// The elements of a contiguous tensor.
+fn elements<'a, T>(storage: &'a [T], layout: &Layout) -> Result<&'a [T]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&storage[start..end]),
+        None => candle_core::bail!("affine_grid: expected a contiguous tensor, got strides {:?}", layout.stride()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    /// The kernel and the tensor operations give the same grid and the same gradient.
+    #[test]
+    fn kernel_agrees_with_matmul() -> Result<()> {
+        let theta = Var::from_vec((0..18).map(|i| f64::from(i * i % 7) - 2.5).collect(), (3, 2, 3), &Device::Cpu)?;
+        let weights = Tensor::arange(0.0, 3.0 * 4.0 * 5.0 * 2.0, &Device::Cpu)?.sin()?.reshape((3, 4, 5, 2))?;
+        for align_corners in [true, false] {
+            let targets = Targets { x: coordinates(5, align_corners), y: coordinates(4, align_corners) };
+            let kernel = affine_grid(&theta, (4, 5), align_corners)?;
+            let matmul = targets.matmul(&theta)?;
+            let mut gradients = vec![];
+            for grid in [&kernel, &matmul] {
+                let grads = (grid * &weights)?.sum_all()?.backward()?;
+                gradients.push(grads.get(&theta).map(|g| g.flatten_all()?.to_vec1::<f64>()).transpose()?.unwrap_or_default());
+            }
+            assert_eq!(gradients[0].len(), 18);
+            for (a, b) in gradients[0].iter().zip(&gradients[1]) {
+                assert!((a - b).abs() < 1e-12, "{a} {b}");
+            }
+            let distance = (kernel - matmul)?.abs()?.max_all()?.to_scalar::<f64>()?;
+            assert!(distance < 1e-14, "{distance}");
+        }
+        Ok(())
+    }
+}

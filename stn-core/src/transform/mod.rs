@@ -1,0 +1,133 @@
+//! Transforms: from the parameters `theta` to a sampling grid.
+//!
+//! A transform T_theta maps **target to source**: where in the input each pixel of the output looks (backward warping). Each family is a
+//! small value that implements [`Transform`]; a family of your own is one more implementation.
+
+mod affine;
+mod affine_grid;
+mod attention;
+mod translation;
+
+pub use affine::Affine;
+pub use affine_grid::affine_grid;
+pub use attention::Attention;
+pub use translation::Translation;
+
+use crate::ops::{GridSampleConfig, grid_sample};
+use candle_core::{Result, Tensor};
+
+/// A family of warps: theta (N, P) -> sampling grid (N, H', W', 2), last dimension (x, y) in [-1, 1] across the input.
+///
+/// Object safe, and `Box<dyn Transform>` is a `Transform`, for programs that choose a family by name.
+///
+/// # Example
+///
+/// A rotation about the centre, one parameter:
+///
+/// ```
+/// use candle_core::{Device, Result, Tensor};
+/// use stn_core::transform::{Transform, affine_grid};
+///
+/// struct Rotation;
+///
+/// impl Transform for Rotation {
+///     fn num_params(&self) -> usize {
+///         1
+///     }
+///     fn param_names(&self) -> Vec<String> {
+///         vec!["angle".into()]
+///     }
+///     fn identity(&self) -> Vec<f32> {
+///         vec![0.0]
+///     }
+///     fn grid(&self, theta: &Tensor, out_size: (usize, usize), align_corners: bool) -> Result<Tensor> {
+///         let (sin, cos) = (theta.sin()?, theta.cos()?); // (N, 1)
+///         let zero = theta.zeros_like()?;
+///         let matrix = Tensor::cat(&[&cos, &sin.neg()?, &zero, &sin, &cos, &zero], 1)?; // (N, 6)
+///         affine_grid(&matrix.reshape(((), 2, 3))?, out_size, align_corners)
+///     }
+/// }
+///
+/// let theta = Tensor::zeros((4, 1), candle_core::DType::F32, &Device::Cpu)?;
+/// assert_eq!(Rotation.grid(&theta, (10, 20), true)?.dims(), [4, 10, 20, 2]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub trait Transform: Send + Sync {
+    /// Counts the parameters, P.
+    fn num_params(&self) -> usize;
+
+    /// Names the parameters, in the order of theta's columns.
+    fn param_names(&self) -> Vec<String>;
+
+    /// Gives the parameters at which a localisation net starts: the identity, or what comes closest to it in this family.
+    fn identity(&self) -> Vec<f32>;
+
+    /// Generates the sampling grid.
+    ///
+    /// # Shapes
+    ///
+    /// theta (N, P), `out_size` (H', W') -> (N, H', W', 2), last dimension (x, y).
+    ///
+    /// # Errors
+    ///
+    /// When theta isn't (N, P).
+    fn grid(&self, theta: &Tensor, out_size: (usize, usize), align_corners: bool) -> Result<Tensor>;
+
+    /// Warps the input: [`grid`](Transform::grid), then [`grid_sample`].
+    ///
+    /// A family that can do both in one pass, without writing the grid to memory, overrides this.
+    ///
+    /// # Shapes
+    ///
+    /// input (B, C, H, W), theta (B k, P) -> (B k, C, H', W'); k consecutive windows an image.
+    ///
+    /// # Errors
+    ///
+    /// Those of the two halves.
+    fn warp(&self, input: &Tensor, theta: &Tensor, out_size: (usize, usize), cfg: GridSampleConfig) -> Result<Tensor> {
+        grid_sample(input, &self.grid(theta, out_size, cfg.align_corners)?, cfg)
+    }
+}
+
+impl<T: Transform + ?Sized> Transform for Box<T> {
+    fn num_params(&self) -> usize {
+        (**self).num_params()
+    }
+
+    fn param_names(&self) -> Vec<String> {
+        (**self).param_names()
+    }
+
+    fn identity(&self) -> Vec<f32> {
+        (**self).identity()
+    }
+
+    fn grid(&self, theta: &Tensor, out_size: (usize, usize), align_corners: bool) -> Result<Tensor> {
+        (**self).grid(theta, out_size, align_corners)
+    }
+
+    fn warp(&self, input: &Tensor, theta: &Tensor, out_size: (usize, usize), cfg: GridSampleConfig) -> Result<Tensor> {
+        (**self).warp(input, theta, out_size, cfg)
+    }
+}
+
+/// Fails unless theta is (N, `num_params`).
+fn check_theta(family: &str, theta: &Tensor, num_params: usize) -> Result<()> {
+    match theta.dims() {
+        &[_, p] if p == num_params => Ok(()),
+        dims => candle_core::bail!("{family}: theta must be (N, {num_params}), got {dims:?}"),
+    }
+}
+
+/// The matrices of a family whose entries are linear in theta: theta (N, P) -> `theta columns + constant`, (N, 2, 3).
+fn linear_matrix<const P: usize>(theta: &Tensor, columns: [[f64; 6]; P], constant: [f64; 6]) -> Result<Tensor> {
+    let (dtype, device) = (theta.dtype(), theta.device());
+    let columns = Tensor::new(&columns, device)?.to_dtype(dtype)?; // (P, 6)
+    let constant = Tensor::new(&constant, device)?.to_dtype(dtype)?; // (6,)
+    theta.matmul(&columns)?.broadcast_add(&constant)?.reshape(((), 2, 3))
+}
+
+/// A family's parameter names as owned strings.
+fn names<const P: usize>(names: [&str; P]) -> Vec<String> {
+    names.map(String::from).to_vec()
+}
