@@ -1,0 +1,185 @@
+//! Recovered against applied poses, such as rotations.
+
+use crate::axes::{Axis, BELOW, Plot, left_of};
+use crate::canvas::{Align, Canvas, Point, paint};
+use crate::colours::{COLOURS, GREY, INK, WHITE};
+use crate::page::{MARGIN, Page};
+use crate::text::{BODY, width};
+use candle_core::{Error, Result, bail};
+use plotters::style::RGBColor;
+use std::path::Path;
+
+/// One example: the pose that was applied to it and the one the transformer took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PosePoint {
+    /// The applied angle in degrees.
+    pub applied: f64,
+    /// The recovered angle in degrees.
+    pub recovered: f64,
+    /// The index into [`PoseFigure::classes`].
+    pub class: usize,
+}
+
+/// The line on which perfect answers lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// recovered = applied.
+    Identity,
+    /// recovered = -applied: the transformer undoes the rotation.
+    AntiDiagonal,
+}
+
+/// A scatter plot of recovered against applied angles.
+#[derive(Clone, Copy, Debug)]
+pub struct PoseFigure<'a> {
+    /// The heading of the figure.
+    pub title: &'a str,
+    /// Stands under the title; `None` prints the number of points and their [`correlation`].
+    pub subtitle: Option<&'a str>,
+    /// Where data and weights come from; stands under the figure. May be empty.
+    pub note: &'a str,
+    /// The name of the horizontal axis, for instance `applied rotation (°)`.
+    pub x_label: &'a str,
+    /// The name of the vertical axis, for instance `recovered rotation (°)`.
+    pub y_label: &'a str,
+    /// The line on which perfect answers lie.
+    pub reference: Reference,
+    /// Names of the classes in the legend, ten at most; classes without points are left out.
+    pub classes: &'a [&'a str],
+    /// The points; those that are not finite are left out, with a remark in the footnote.
+    pub points: &'a [PosePoint],
+}
+
+const SIDE: f64 = 320.;
+const PITCH: f64 = 16.; // of legend lines
+
+/// Draws recovered against applied angles, coloured by class, and writes them to `path` (.png or .svg).
+///
+/// Both axes have the same range, so the dashed reference line has a slope of one. Classes differ in colour and
+/// in the shape of their marks.
+///
+/// # Errors
+/// If no point is finite, a class has no name or there are more than ten, the extension is neither png nor svg,
+/// or the file can't be written.
+///
+/// # Example
+/// ```
+/// use stn_viz::{PoseFigure, PosePoint, Reference, poses};
+///
+/// let points: Vec<PosePoint> = (-9..=9)
+///     .map(|i| PosePoint { applied: 10. * i as f64, recovered: -9. * i as f64, class: (i + 9) as usize % 2 })
+///     .collect();
+/// let figure = PoseFigure {
+///     title: "ST-FCN undoes rotations",
+///     subtitle: None,
+///     note: "synthetic",
+///     x_label: "applied rotation (°)",
+///     y_label: "recovered rotation (°)",
+///     reference: Reference::AntiDiagonal,
+///     classes: &["digit 0", "digit 1"],
+///     points: &points,
+/// };
+/// let folder = tempfile::tempdir()?;
+/// poses(&folder.path().join("poses.png"), &figure)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn poses(path: &Path, figure: &PoseFigure) -> Result<()> {
+    let points: Vec<PosePoint> = figure.points.iter().copied().filter(is_finite).collect();
+    if points.is_empty() {
+        bail!("poses: none of {} points is finite, so there is nothing to draw", figure.points.len())
+    }
+    if figure.classes.len() > COLOURS.len() {
+        bail!("poses: expected at most {} classes, got {}", COLOURS.len(), figure.classes.len())
+    }
+    if let Some(point) = points.iter().find(|p| p.class >= figure.classes.len()) {
+        bail!("poses: a point has class {}, but only {} classes have names", point.class, figure.classes.len())
+    }
+    let furthest = points.iter().fold(0., |m: f64, p| m.max(p.applied.abs()).max(p.recovered.abs()));
+    // Ends at a multiple of 15 degrees, with room for the marks.
+    let limit = ((furthest * 1.03 / 15.).ceil() * 15.).max(15.);
+    let step = [5., 15., 30., 45., 90., 180.].into_iter().find(|s| limit / s <= 4.).unwrap_or(limit / 4.);
+    let axis = Axis::symmetric(limit, step);
+
+    let (line_name, slope) = match figure.reference {
+        Reference::Identity => ("recovered = applied", 1.),
+        Reference::AntiDiagonal => ("recovered = −applied", -1.),
+    };
+    let shown: Vec<usize> = (0..figure.classes.len()).filter(|c| points.iter().any(|p| p.class == *c)).collect();
+    let names = shown.iter().map(|c| figure.classes[*c]).chain([line_name]);
+    let legend = names.map(|name| width(name, BODY)).try_fold(0., |w: f64, n| Ok::<_, Error>(w.max(n?)))? + 30.;
+    let left = MARGIN + left_of(&axis)?;
+    let sheet_width = left + SIDE + 14. + legend + MARGIN;
+    let page = Page::new(figure.title, &subtitle(figure, &points), &note(figure, points.len()), sheet_width)?;
+    let sheet_height = page.top() + SIDE + BELOW + page.bottom();
+    let plot = Plot { x: axis.clone(), y: axis, corner: (left, page.top()), size: (SIDE, SIDE) };
+
+    paint(path, (sheet_width, sheet_height), |canvas| {
+        page.draw(canvas, sheet_height)?;
+        plot.draw(canvas, figure.x_label, figure.y_label)?;
+        let ends = [plot.at((-limit, -limit * slope)), plot.at((limit, limit * slope))];
+        canvas.dashed_line(&ends, 1., GREY)?;
+        for point in &points {
+            mark(canvas, plot.at((point.applied, point.recovered)), point.class)?;
+        }
+        let key = |i: usize| (left + SIDE + 14., page.top() + PITCH * (i as f64 + 0.5));
+        let (x, y) = key(0);
+        canvas.dashed_line(&[(x, y), (x + 20., y)], 1., GREY)?;
+        canvas.text(line_name, (x + 26., y), Align::Left, BODY, INK)?;
+        for (i, class) in shown.iter().enumerate() {
+            let (x, y) = key(i + 1);
+            mark(canvas, (x + 10., y), *class)?;
+            canvas.text(figure.classes[*class], (x + 26., y), Align::Left, BODY, INK)?;
+        }
+        Ok(())
+    })
+}
+
+/// Computes Pearson's correlation of applied and recovered angles over the finite points.
+///
+/// Angles count as plain numbers: 179 and -179 degrees are far apart. `None` with fewer than two points or where
+/// one side does not vary.
+///
+/// ```
+/// use stn_viz::{PosePoint, correlation};
+/// let points = [-40., 0., 40.].map(|a| PosePoint { applied: a, recovered: -0.5 * a, class: 0 });
+/// assert_eq!(correlation(&points), Some(-1.));
+/// ```
+pub fn correlation(points: &[PosePoint]) -> Option<f64> {
+    let points: Vec<PosePoint> = points.iter().copied().filter(is_finite).collect();
+    let n = points.len() as f64;
+    let mean = |side: fn(&PosePoint) -> f64| points.iter().map(side).sum::<f64>() / n;
+    let (x, y) = (mean(|p| p.applied), mean(|p| p.recovered));
+    let sum = |f: &dyn Fn(f64, f64) -> f64| points.iter().map(|p| f(p.applied - x, p.recovered - y)).sum::<f64>();
+    let r = sum(&|a, b| a * b) / (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt();
+    (points.len() >= 2 && r.is_finite()).then_some(r)
+}
+
+fn is_finite(point: &PosePoint) -> bool {
+    point.applied.is_finite() && point.recovered.is_finite()
+}
+
+fn subtitle(figure: &PoseFigure, points: &[PosePoint]) -> String {
+    let r = correlation(points).map_or("undefined".to_string(), |r| format!("{r:.3}").replace('-', "−"));
+    figure.subtitle.map_or(format!("{} points, correlation r = {r}", points.len()), str::to_string)
+}
+
+fn note(figure: &PoseFigure, kept: usize) -> String {
+    match figure.points.len() - kept {
+        0 => figure.note.to_string(),
+        n => format!("{}\nLeft out: {n} of {} points (not finite).", figure.note, figure.points.len()),
+    }
+}
+
+/// A mark with a white rim: disc, square or triangle in the colour of its class.
+fn mark(canvas: &mut Canvas, at: Point, class: usize) -> Result<()> {
+    let shape = |canvas: &mut Canvas, r: f64, colour: RGBColor| match class % 3 {
+        0 => canvas.disc(at, r, colour),
+        1 => canvas.rect((at.0 - 0.9 * r, at.1 - 0.9 * r), (at.0 + 0.9 * r, at.1 + 0.9 * r), colour),
+        _ => {
+            let (half, low) = (1.15 * r, at.1 + 0.75 * r);
+            canvas.polygon(&[(at.0 - half, low), (at.0 + half, low), (at.0, at.1 - 1.25 * r)], colour)
+        }
+    };
+    shape(canvas, 3.25, WHITE)?;
+    shape(canvas, 2.75, COLOURS[class])
+}
