@@ -1,0 +1,27 @@
+//! Rotation, scale and translation (R and RTS).
+
+use super::warp::warp;
+use crate::data::mnist::SIDE;
+
+/// Draws a digit turned by `rotation` degrees (positive: counter-clockwise as seen on the screen), scaled and moved by
+/// `translation` pixels (right, down) from the canvas's centre.
+pub(super) fn similarity(
+    digit: &[u8],
+    canvas: usize,
+    out: &mut [u8],
+    rotation: f64,
+    scale: f64,
+    translation: [f64; 2],
+) {
+    let angle = rotation.to_radians();
+    // Target to source undoes the turn. With y pointing down, a counter-clockwise turn by a is
+    // [[cos a, sin a], [-sin a, cos a]]; its inverse, divided by the scale, stands here.
+    let (cos, sin) = (libm::cos(angle) / scale, libm::sin(angle) / scale);
+    let centre = (canvas as f64 - 1.0) / 2.0;
+    let middle = (SIDE as f64 - 1.0) / 2.0;
+    warp(digit, canvas, out, |column, row| {
+        let x = column as f64 - centre - translation[0];
+        let y = row as f64 - centre - translation[1];
+        (cos * x - sin * y + middle, sin * x + cos * y + middle)
+    });
+}
