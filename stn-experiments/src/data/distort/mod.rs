@@ -15,9 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Dataset;
 use super::mnist::SIDE;
-use super::seed::{self, Purpose, uniform};
+use super::seed::{self, Purpose, normal, uniform};
 
+pub mod clutter;
+mod homography;
 mod similarity;
+mod thin_plate_spline;
 mod warp;
 
 /// Names a distortion.
@@ -86,7 +89,27 @@ impl Distortion {
                 let pose = Pose { rotation, scale, translation, ..Pose::default() };
                 pose.draw(digit, canvas, out)
             }
-            Self::P | Self::E | Self::Tc => unimplemented!(),
+            Self::P => {
+                let scale = uniform(rng, 0.75, 1.0);
+                // About one draw in 250 folds the frame over (see `is_convex`): such corners are drawn again.
+                let mut moved: [[f64; 2]; 4] = displacements(rng, 5.0);
+                while !homography::is_convex(&moved) {
+                    moved = displacements(rng, 5.0);
+                }
+                homography::projective(digit, out, scale, &moved);
+                Pose { scale, displacements: moved.to_vec(), ..Pose::default() }
+            }
+            Self::E => {
+                let scale = uniform(rng, 0.75, 1.0);
+                let moved = displacements(rng, 1.5);
+                thin_plate_spline::elastic(digit, out, scale, &moved);
+                Pose { scale, displacements: moved.to_vec(), ..Pose::default() }
+            }
+            Self::Tc => {
+                let place = clutter::place_in_clutter(digits, index, canvas, 6, rng, out);
+                let from_centre = |at: usize| at as f64 - (canvas - SIDE) as f64 / 2.0;
+                Pose { translation: place.map(from_centre), ..Pose::default() }
+            }
         }
     }
 }
@@ -119,7 +142,8 @@ pub struct Pose {
     /// Pixels (right, down) from the centre of the canvas to the centre of the digit's frame.
     pub translation: [f64; 2],
     /// P: pixels (right, down) by which the frame's corners were moved: top left, top right, bottom right, bottom left.
-    /// E: the same for the 16 control points, row by row. Otherwise empty.
+    /// E: pixels by which the 16 control points, row by row, sample the scaled digit elsewhere (target to source).
+    /// Otherwise empty.
     pub displacements: Vec<[f64; 2]>,
 }
 
@@ -137,6 +161,11 @@ impl Pose {
         similarity::similarity(digit, canvas, out, rotation, scale, translation);
         self
     }
+}
+
+/// Draws N(0, std) in x and in y for each of K points.
+fn displacements<const K: usize>(rng: &mut ChaCha8Rng, std: f64) -> [[f64; 2]; K] {
+    [(); K].map(|()| [normal(rng, 0.0, std), normal(rng, 0.0, std)])
 }
 
 /// Distorts every image once, for testing or validation: draw `draw` of `seed`, the same bits every time.
@@ -165,4 +194,148 @@ pub fn distorted_set(distortion: Distortion, digits: &Dataset, seed: u64, draw: 
         .collect();
     let set = Dataset::new(images, digits.labels.clone(), 1, canvas, canvas)?;
     Ok((set, poses))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Mnist, rng};
+
+    /// A digit of one white dot, `right` and `down` of the frame's centre.
+    fn dot(right: f64, down: f64) -> Vec<u8> {
+        let mut digit = vec![0; SIDE * SIDE];
+        digit[(13.5 + down) as usize * SIDE + (13.5 + right) as usize] = 255;
+        digit
+    }
+
+    /// The centre of mass, right and down of the canvas's centre.
+    fn mass(image: &[u8], canvas: usize) -> [f64; 2] {
+        let mut sums = [0.0; 3];
+        for (i, &v) in image.iter().enumerate() {
+            let (x, y, v) = ((i % canvas) as f64, (i / canvas) as f64, f64::from(v));
+            sums = [sums[0] + v, sums[1] + v * x, sums[2] + v * y];
+        }
+        [1, 2].map(|i| sums[i] / sums[0] - (canvas as f64 - 1.0) / 2.0)
+    }
+
+    #[test]
+    fn positive_rotation_is_counter_clockwise_on_the_screen() {
+        let mut out = vec![0; SIDE * SIDE];
+        let turn = |degrees, out: &mut [u8]| {
+            let pose = Pose { rotation: degrees, ..Pose::default() };
+            pose.draw(&dot(9.5, 0.5), SIDE, out);
+            mass(out, SIDE)
+        };
+        let quarter = turn(90.0, &mut out);
+        assert!((quarter[0] - 0.5).abs() < 1e-6 && (quarter[1] + 9.5).abs() < 1e-6, "{quarter:?}");
+        let eighth = turn(45.0, &mut out);
+        assert!(eighth[0] > 6.0 && eighth[1] < -6.0, "{eighth:?}");
+    }
+
+    #[test]
+    fn the_identity_copies() {
+        let digit: Vec<u8> = (0..SIDE * SIDE).map(|i| (i * 31 % 256) as u8).collect();
+        let mut out = vec![0; SIDE * SIDE];
+        Pose::default().draw(&digit, SIDE, &mut out);
+        assert_eq!(out, digit);
+        let mut out = vec![0; 42 * 42];
+        let translation = [7.0, -7.0]; // into the top right corner
+        Pose { translation, ..Pose::default() }.draw(&digit, 42, &mut out);
+        assert!((0..SIDE).all(|row| out[row * 42 + 14..(row + 1) * 42] == digit[row * SIDE..(row + 1) * SIDE]));
+    }
+
+    #[test]
+    fn scale_and_translation_act_on_the_canvas() {
+        let mut out = vec![0; 42 * 42];
+        let pose = Pose { scale: 1.2, translation: [3.0, -2.0], ..Pose::default() };
+        pose.draw(&dot(5.5, 3.5), 42, &mut out);
+        let at = mass(&out, 42);
+        assert!((at[0] - (1.2 * 5.5 + 3.0)).abs() < 0.1, "{at:?}");
+        assert!((at[1] - (1.2 * 3.5 - 2.0)).abs() < 0.1, "{at:?}");
+    }
+
+    #[test]
+    fn ids() {
+        for distortion in Distortion::ALL {
+            assert_eq!(distortion.to_string().parse::<Distortion>().unwrap(), distortion);
+            assert_eq!(distortion.id().to_lowercase().parse::<Distortion>().unwrap(), distortion);
+            let json = serde_json::to_string(&distortion).unwrap();
+            assert_eq!(json, format!("\"{distortion}\""));
+        }
+        let error = "X".parse::<Distortion>().unwrap_err().to_string();
+        assert_eq!(error, "unknown distortion `X`: expected one of R, RTS, P, E, TC");
+    }
+
+    #[test]
+    fn poses_follow_the_recipes() {
+        let digits = Mnist::embedded("asked for").unwrap().test;
+        let spread = |values: Vec<f64>| {
+            let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), &v| (l.min(v), h.max(v)));
+            let std = (values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64).sqrt();
+            (low, high, std)
+        };
+        for distortion in Distortion::ALL {
+            let (_, poses) = distorted_set(distortion, &digits, 1, 0).unwrap();
+            let of = |f: fn(&Pose) -> f64| spread(poses.iter().map(f).collect());
+            let within = |(low, high, _): (f64, f64, f64), a: f64, b: f64| {
+                let slack = 0.02 * (b - a);
+                assert!(a <= low && low < a + slack && b - slack < high && high <= b, "{distortion}: {low} {high}");
+            };
+            let noise = spread(poses.iter().flat_map(|p| p.displacements.iter().flatten().copied()).collect());
+            match distortion {
+                Distortion::R => within(of(|p| p.rotation), -90.0, 90.0),
+                Distortion::Rts => {
+                    within(of(|p| p.rotation), -45.0, 45.0);
+                    within(of(|p| p.scale), 0.7, 1.2);
+                    within(of(|p| p.translation[0] / (21.0 - 14.0 * p.scale)), -1.0, 1.0);
+                    within(of(|p| p.translation[1] / (21.0 - 14.0 * p.scale)), -1.0, 1.0);
+                }
+                Distortion::P => {
+                    within(of(|p| p.scale), 0.75, 1.0);
+                    assert!((noise.2 - 5.0).abs() < 0.1, "{noise:?}");
+                }
+                Distortion::E => {
+                    within(of(|p| p.scale), 0.75, 1.0);
+                    assert!((noise.2 - 1.5).abs() < 0.01, "{noise:?}");
+                }
+                Distortion::Tc => {
+                    within(of(|p| p.translation[0]), -16.0, 16.0);
+                    within(of(|p| p.translation[1]), -16.0, 16.0);
+                }
+            }
+        }
+    }
+
+    /// The test set's bits: the same on every platform, with any number of threads, in every release.
+    #[test]
+    fn the_test_sets_are_pinned() {
+        let digits = Mnist::embedded("asked for").unwrap().test;
+        let expected = [
+            "9d1393e3f9708b5e750c4b6e09f7de4ce609ad4f8e6ef5a0b4ff3ed4bd3f2679",
+            "1ec3ed15b030092ad18ab0b49fb578876b35eb44d5d9f614b9ebccda35971d0a",
+            "df21a8aaffb6b9734e23b8045574d9da60cd27ed34b22b2a43e60ed9ba12b192",
+            "8011951bd1f3dc0062ef34b6bd4e355cd94738c82eceb0de733c6470f794bcad",
+            "968fd9b0db38c5f61a6edae16ef6bfd3aaa52ae199fb2b6d095d26d6d508e559",
+        ];
+        let got = Distortion::ALL.map(|d| distorted_set(d, &digits, 0, 0).unwrap().0.identity());
+        assert_eq!(got, expected, "a change here changes every published test error");
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        let digits = Mnist::embedded("asked for").unwrap().test.range(0..500).unwrap();
+        for distortion in Distortion::ALL {
+            let with = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| distorted_set(distortion, &digits, 3, 1).unwrap())
+            };
+            assert_eq!(with(1), with(4));
+            let alone = {
+                let mut out = vec![0; distortion.canvas() * distortion.canvas()];
+                distortion.apply(&digits, 77, &mut rng(3, Purpose::TestDistortion, 1, 77), &mut out);
+                out
+            };
+            assert_eq!(with(2).0.image(77), alone);
+        }
+    }
 }
