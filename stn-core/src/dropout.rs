@@ -1,7 +1,7 @@
 //! Dropout whose masks can be repeated.
 //!
-//! A mask is a function of (seed, layer, step, element): it needs no generator state, so a run that resumes at step n drops what an
-//! uninterrupted one drops, whatever the number of threads.
+//! A mask is a function of (seed, layer, step, element): it needs no generator state, so a run that resumes at step n
+//! drops what an uninterrupted one drops, whatever the number of threads.
 
 use crate::init::fnv1a;
 use candle_core::{DType, ModuleT, Result, Tensor, WithDType};
@@ -9,9 +9,10 @@ use rayon::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The source of all dropout masks of a model. Clones share the step; the training loop sets it before each forward pass.
+/// The source of all dropout masks of a model.
 ///
-/// Two forward passes at the same step get the same masks.
+/// Clones share the step, which the training loop sets before each forward pass. Two forward passes at the same step get
+/// the same masks.
 #[derive(Debug, Clone)]
 pub struct DropoutRng {
     seed: u64,
@@ -35,9 +36,9 @@ impl DropoutRng {
     }
 }
 
-/// Dropout: in training, sets each element to zero with probability p and multiplies the others by 1 / (1 - p); in evaluation, the identity.
+/// Dropout: the identity in evaluation; in training, each element becomes zero with probability p.
 ///
-/// The same as PyTorch's `Dropout`, but for the source of its masks.
+/// The elements that stay are multiplied by 1 / (1 - p). The same as PyTorch's `Dropout`, but for the source of its masks.
 ///
 /// # Shapes
 ///
@@ -85,7 +86,9 @@ pub fn dropout(p: f64, name: &str, rng: &DropoutRng) -> Result<Dropout> {
 impl Dropout {
     /// The mask of the present step: 0 or 1 / (1 - p) for each element, in row-major order.
     fn mask<T: WithDType + Send>(&self, count: usize) -> Vec<T> {
-        let key = [self.rng.seed, self.layer, self.rng.step()].into_iter().fold(0, |key: u64, word| mix(key.wrapping_add(GOLDEN) ^ word));
+        let key = [self.rng.seed, self.layer, self.rng.step()]
+            .into_iter()
+            .fold(0, |key: u64, word| mix(key.wrapping_add(GOLDEN) ^ word));
         let dropped = (self.p * 2f64.powi(64)) as u64; // hashes below are dropped
         let kept = T::from_f64(1.0 / (1.0 - self.p));
         let element = |i: usize| {
@@ -118,4 +121,86 @@ fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    fn mask(p: f64, name: &str, seed: u64, step: u64, count: usize) -> Result<Vec<f32>> {
+        let rng = DropoutRng::new(seed);
+        let layer = dropout(p, name, &rng)?;
+        rng.set_step(step);
+        layer.forward_t(&Tensor::ones(count, DType::F32, &Device::Cpu)?, true)?.to_vec1()
+    }
+
+    #[test]
+    fn statistics() -> Result<()> {
+        for p in [0.1, 0.5, 0.7] {
+            let mask = mask(p, "fc1", 3, 5, 100_000)?;
+            let kept = (1.0 / (1.0 - p)) as f32;
+            assert!(mask.iter().all(|&v| v == 0.0 || v == kept));
+            let dropped = mask.iter().map(|&v| f64::from(v == 0.0)).collect::<Vec<_>>();
+            let share = dropped.iter().sum::<f64>() / 1e5;
+            assert!((share - p).abs() < 0.006, "{share} dropped of {p}"); // four standard errors
+            for distance in [1, 2, 64] {
+                let pairs = dropped.iter().zip(&dropped[distance..]);
+                let both = pairs.map(|(a, b)| a * b).sum::<f64>() / (1e5 - distance as f64);
+                assert!((both - p * p).abs() < 0.008, "neighbours at {distance}: {both}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn seed_layer_and_step_decide() -> Result<()> {
+        let base = mask(0.5, "fc1", 3, 5, 1000)?;
+        assert_eq!(mask(0.5, "fc1", 3, 5, 1000)?, base);
+        for other in [mask(0.5, "fc1", 4, 5, 1000)?, mask(0.5, "fc2", 3, 5, 1000)?, mask(0.5, "fc1", 3, 6, 1000)?] {
+            let same = other.iter().zip(&base).filter(|(a, b)| a == b).count();
+            assert!((400..600).contains(&same), "{same} of 1000 elements agree");
+        }
+        // An element's mask doesn't depend on how many there are.
+        assert_eq!(mask(0.5, "fc1", 3, 5, 100_000)?[..1000], base);
+        Ok(())
+    }
+
+    #[test]
+    fn same_bits_for_any_number_of_threads() -> Result<()> {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.map_err(candle_core::Error::wrap)?.install(|| mask(0.5, "fc1", 0, 0, 100_000))
+        };
+        assert_eq!(run(1)?, run(4)?);
+        Ok(())
+    }
+
+    #[test]
+    fn gradient_is_the_mask() -> Result<()> {
+        let xs = Var::from_vec((0..60).map(f64::from).collect(), (4, 15), &Device::Cpu)?;
+        let layer = dropout(0.3, "fc1", &DropoutRng::new(0))?;
+        let out = layer.forward_t(&xs, true)?;
+        let grads = out.sum_all()?.backward()?;
+        let gradient = grads.get(&xs).map(|g| g.to_vec2::<f64>()).transpose()?.unwrap_or_default();
+        assert_eq!(gradient, layer.forward_t(&xs.ones_like()?, true)?.to_vec2::<f64>()?);
+        Ok(())
+    }
+
+    #[test]
+    fn identity_in_evaluation_and_for_p_zero() -> Result<()> {
+        let xs = Tensor::ones(100, DType::F32, &Device::Cpu)?;
+        let rng = DropoutRng::new(0);
+        assert_eq!(dropout(0.9, "fc1", &rng)?.forward_t(&xs, false)?.id(), xs.id());
+        assert_eq!(dropout(0.0, "fc1", &rng)?.forward_t(&xs, true)?.id(), xs.id());
+        Ok(())
+    }
+
+    #[test]
+    fn p_out_of_range() {
+        for p in [-0.1, 1.0, f64::NAN] {
+            let message = dropout(p, "fc1", &DropoutRng::new(0)).map(|_| ()).map_err(|e| e.to_string());
+            assert!(message.is_err_and(|m| m.starts_with(&format!("dropout: p must be in [0, 1), got {p}"))));
+        }
+    }
 }

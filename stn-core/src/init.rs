@@ -1,11 +1,12 @@
 //! Seeded initialisation: a store of named variables whose values depend on a seed and their names.
 //!
-//! Candle's CPU generator can't be seeded. This store stands behind a `VarBuilder`, so any layer that is built from one is seeded too.
+//! Candle's CPU generator can't be seeded. This store stands behind a `VarBuilder`, so any layer that is built from one
+//! is seeded too.
 
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};
+use candle_nn::VarBuilder;
 use candle_nn::init::{Init, NormalOrUniform};
 use candle_nn::var_builder::SimpleBackend;
-use candle_nn::VarBuilder;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use std::collections::{BTreeMap, HashMap};
@@ -13,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A store of named variables, each initialised from (seed, full name) alone.
 ///
-/// The order in which layers are made doesn't matter, nor does what else is made. Clones share the variables. It takes the place of
-/// `candle_nn::VarMap`.
+/// The order in which layers are made doesn't matter, nor does what else is made. Clones share the variables. It takes
+/// the place of `candle_nn::VarMap`.
 ///
 /// # Example
 ///
@@ -81,8 +82,7 @@ impl SeededVarMap {
     ///
     /// When a device can't copy.
     pub fn tensors(&self) -> Result<HashMap<String, Tensor>> {
-        let copies = self.lock().iter().map(|(name, var)| Ok((name.clone(), var.copy()?.detach()))).collect();
-        copies
+        self.lock().iter().map(|(name, var)| Ok((name.clone(), var.copy()?.detach()))).collect()
     }
 
     /// Sets all variables to the given values, converted to each variable's dtype and device.
@@ -150,7 +150,7 @@ pub fn is_buffer(name: &str) -> bool {
     matches!(name.rsplit('.').next(), Some("running_mean" | "running_var"))
 }
 
-/// The initial values of the variable `name`: drawn in f64, so that an f32 model starts at the rounded values of its f64 twin.
+/// The initial values of a variable: drawn in f64, so that an f32 model starts at the rounded values of its f64 twin.
 fn seeded_values(seed: u64, name: &str, shape: &Shape, init: Init) -> Vec<f64> {
     let count = shape.elem_count();
     let mut rng = generator(seed, name);
@@ -169,7 +169,7 @@ fn seeded_values(seed: u64, name: &str, shape: &Shape, init: Init) -> Vec<f64> {
     }
 }
 
-/// The generator of one variable. Different keys give ChaCha unrelated streams, so a key that holds seed and name is enough.
+/// The generator of one variable. Different keys give ChaCha unrelated streams: it is enough to put seed and name there.
 fn generator(seed: u64, name: &str) -> ChaCha8Rng {
     let words = [seed, fnv1a(name.bytes()), fnv1a(name.bytes().rev()), name.len() as u64];
     let mut key = [0; 32];
@@ -219,7 +219,8 @@ pub(crate) fn check_names_and_shapes<'a>(
             Some(_) => {}
         }
     }
-    let mut unexpected: Vec<String> = tensors.keys().filter(|name| !expected.contains_key(name.as_str())).cloned().collect();
+    let mut unexpected: Vec<String> =
+        tensors.keys().filter(|name| !expected.contains_key(name.as_str())).cloned().collect();
     unexpected.sort();
     let parts = [("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)];
     let parts = parts.into_iter().filter(|(_, names)| !names.is_empty());

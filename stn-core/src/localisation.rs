@@ -1,7 +1,7 @@
 //! Localisation nets: from an image or a feature map to the parameters of its transform.
 //!
-//! Any module from (N, C, H, W) to (N, P) serves. These are the two of the paper's appendix A.4, both ending in a [`regression`] that
-//! starts at the identity.
+//! Any module from (N, C, H, W) to (N, P) serves. These are the two of the paper's appendix A.4, both ending in a
+//! [`regression`] that starts at the identity.
 
 use crate::layers::{self, Conv2d};
 use crate::ops::{Conv2dConfig, Pool2dConfig, avg_pool2d, max_pool2d};
@@ -10,8 +10,8 @@ use candle_nn::{Init, Linear, VarBuilder};
 
 /// Makes the last layer of a localisation net: zero weights, and the identity as bias.
 ///
-/// Whatever the input, a new net gives `identity`. A bias that a checkpoint holds is left as it is. With zero weights the layers before
-/// this one get their first non-zero gradient in the second step.
+/// Whatever the input, a new net gives `identity`. A bias that a checkpoint holds is left as it is. With zero weights
+/// the layers before this one get their first non-zero gradient in the second step.
 ///
 /// # Shapes
 ///
@@ -54,7 +54,7 @@ pub fn regression(in_dim: usize, identity: &[f32], vb: VarBuilder) -> Result<Lin
 pub struct FcLocalisationConfig {
     /// Units of a hidden layer.
     pub hidden: usize,
-    /// Hidden layers before the regression. The appendix leaves open whether there are two or three; public code has two.
+    /// Hidden layers before the regression. Whether the paper has two or three is not known; public code has two.
     pub layers: usize,
 }
 
@@ -64,7 +64,9 @@ impl Default for FcLocalisationConfig {
     }
 }
 
-/// A fully connected localisation net: flatten, then FC-32 and ReLU twice, then the [`regression`] (appendix A.4, ST-FCN).
+/// A fully connected localisation net (appendix A.4, ST-FCN).
+///
+/// The input is flattened; then FC-32 and ReLU, twice, and the [`regression`].
 ///
 /// # Shapes
 ///
@@ -145,8 +147,9 @@ impl Default for ConvLocalisationConfig {
 
 /// A convolutional localisation net (appendix A.4, ST-CNN).
 ///
-/// The input is averaged down 2x; then convolution 5x5 with 20 filters and ReLU, max-pool 2x2, the same convolution again, FC-20 and ReLU,
-/// and the [`regression`]. The sides of an input of 28 pixels become 14, 10, 5, 1; of 42: 21, 17, 8, 4; of 60: 30, 26, 13, 9.
+/// The input is averaged down 2x; then convolution 5x5 with 20 filters and ReLU, max-pool 2x2, the same convolution
+/// again, FC-20 and ReLU, and the [`regression`]. The sides of an input of 28 pixels become 14, 10, 5, 1; of 42: 21,
+/// 17, 8, 4; of 60: 30, 26, 13, 9.
 ///
 /// # Shapes
 ///
@@ -206,9 +209,9 @@ fn last_side(side: &str, size: usize, cfg: ConvLocalisationConfig) -> Result<usi
     match convolved(size / cfg.downsample).and_then(|n| convolved(n / 2)) {
         Some(n) => Ok(n),
         None => candle_core::bail!(
-            "conv_localisation: {side} {size} is too small for two {k}x{k} convolutions with a 2x2 pool between them, after a reduction by {d}",
+            "conv_localisation: {side} {size}, reduced by {}, is too small for two {k}x{k} convolutions and a pool",
+            cfg.downsample,
             k = cfg.kernel,
-            d = cfg.downsample
         ),
     }
 }

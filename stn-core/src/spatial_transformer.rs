@@ -15,8 +15,8 @@ pub struct Transformed {
 
 /// A spatial transformer (section 3 of the paper): predicts a transform from its input and warps the input by it.
 ///
-/// Nothing but the loss of the task trains it: gradients reach the localisation net through the sampler and the grid. Any [`ModuleT`] from
-/// (N, C, H, W) to (N, P) can be the localisation net, hence any `Module` too.
+/// Nothing but the loss of the task trains it: gradients reach the localisation net through the sampler and the grid.
+/// Any [`ModuleT`] from (N, C, H, W) to (N, P) can be the localisation net, hence any `Module` too.
 ///
 /// # Shapes
 ///

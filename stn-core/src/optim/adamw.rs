@@ -26,8 +26,8 @@ impl Default for AdamWConfig {
 
 /// Adam with decoupled weight decay; with a decay of 0, Adam.
 ///
-/// The same as PyTorch's `AdamW`. Its state is `<variable>.first_moment`, `<variable>.second_moment` and `<variable>.step`, the count of the
-/// steps in which the variable had a gradient.
+/// The same as PyTorch's `AdamW`. Its state is `<variable>.first_moment`, `<variable>.second_moment` and
+/// `<variable>.step`, the count of the steps in which the variable had a gradient.
 ///
 /// # Example
 ///

@@ -11,7 +11,9 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, Var};
 use std::collections::{HashMap, HashSet};
 
-/// What a training loop asks of an optimiser. Object safe, unlike Candle's `Optimizer`: a loop can hold a `Box<dyn Optimiser>`.
+/// What a training loop asks of an optimiser.
+///
+/// Object safe, unlike Candle's `Optimizer`: a loop can hold a `Box<dyn Optimiser>`.
 pub trait Optimiser {
     /// Moves the variables one step down their gradients. A variable without a gradient is left alone.
     ///
@@ -26,7 +28,9 @@ pub trait Optimiser {
     /// Sets the base learning rate.
     fn set_learning_rate(&mut self, lr: f64);
 
-    /// Gives the state by name, `<variable>.<what>`. With the variables' values and the learning rate it resumes a run bit for bit.
+    /// Gives the state by name, `<variable>.<what>`.
+    ///
+    /// With the variables' values and the learning rate, it is what resumes a run bit for bit.
     ///
     /// # Errors
     ///

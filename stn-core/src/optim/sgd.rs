@@ -24,8 +24,8 @@ impl Default for SgdConfig {
 
 /// Stochastic gradient descent with momentum and weight decay.
 ///
-/// The same as PyTorch's `SGD` without dampening: `g += weight_decay * w; v = momentum * v + g; w -= lr * v`, and with `nesterov`
-/// `w -= lr * (g + momentum * v)`. Its state is `<variable>.velocity`, with momentum alone.
+/// The same as PyTorch's `SGD` without dampening: `g += weight_decay * w; v = momentum * v + g; w -= lr * v`, and with
+/// `nesterov` `w -= lr * (g + momentum * v)`. Its state is `<variable>.velocity`, with momentum alone.
 ///
 /// # Example
 ///
@@ -34,7 +34,8 @@ impl Default for SgdConfig {
 /// use stn_core::optim::{Optimiser, ParamGroup, Sgd, SgdConfig};
 ///
 /// let w = Var::new(&[3f64], &Device::Cpu)?;
-/// let mut sgd = Sgd::new(vec![ParamGroup::new(vec![("w".into(), w.clone())])], SgdConfig { lr: 0.1, ..Default::default() })?;
+/// let group = ParamGroup::new(vec![("w".into(), w.clone())]);
+/// let mut sgd = Sgd::new(vec![group], SgdConfig { lr: 0.1, ..Default::default() })?;
 /// sgd.step(&w.sqr()?.sum_all()?.backward()?)?;
 /// assert_eq!(w.to_vec1::<f64>()?, [3. - 0.1 * 6.]);
 /// # Ok::<(), candle_core::Error>(())

@@ -3,8 +3,8 @@ use candle_core::{Result, Tensor};
 
 /// The affine transform, eq. (1): six parameters, row-major `[t11 t12 t13 t21 t22 t23]`.
 ///
-/// `x_s = t11 x_t + t12 y_t + t13`, `y_s = t21 x_t + t22 y_t + t23`: crop, translation, rotation, scale and skew. A determinant
-/// `t11 t22 - t12 t21` below 1 in size is a contraction: the output shows a part of the input, enlarged.
+/// `x_s = t11 x_t + t12 y_t + t13`, `y_s = t21 x_t + t22 y_t + t23`: crop, translation, rotation, scale and skew. A
+/// determinant `t11 t22 - t12 t21` below 1 in size is a contraction: the output shows a part of the input, enlarged.
 ///
 /// # Example
 ///

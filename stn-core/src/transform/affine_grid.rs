@@ -3,7 +3,7 @@ use rayon::prelude::*;
 
 /// Generates the sampling grid of affine matrices, eq. (1).
 ///
-/// The same as PyTorch's `affine_grid(theta, (N, C, H', W'), align_corners)`. A side of one pixel looks at the coordinate 0.
+/// The same as PyTorch's `affine_grid`. A side of one pixel looks at the coordinate 0.
 ///
 /// # Shapes
 ///
@@ -35,11 +35,7 @@ pub fn affine_grid(theta: &Tensor, out_size: (usize, usize), align_corners: bool
         candle_core::bail!("affine_grid: theta must be f32 or f64, got {:?}", theta.dtype())
     }
     let targets = Targets { x: coordinates(out_size.1, align_corners), y: coordinates(out_size.0, align_corners) };
-    if theta.device().is_cpu() {
-        theta.contiguous()?.apply_op1(AffineGrid { targets })
-    } else {
-        targets.matmul(theta)
-    }
+    if theta.device().is_cpu() { theta.contiguous()?.apply_op1(AffineGrid { targets }) } else { targets.matmul(theta) }
 }
 
 /// The target coordinates of a side of `n` pixels. The numerators are whole numbers, so each is rounded once.
@@ -67,7 +63,8 @@ impl Targets {
     fn matmul(&self, theta: &Tensor) -> Result<Tensor> {
         let (n, _, _) = theta.dims3()?;
         let (height, width) = self.out_size();
-        let homogeneous: Vec<f64> = self.y.iter().flat_map(|&y| self.x.iter().flat_map(move |&x| [x, y, 1.0])).collect();
+        let homogeneous: Vec<f64> =
+            self.y.iter().flat_map(|&y| self.x.iter().flat_map(move |&x| [x, y, 1.0])).collect();
         let targets = Tensor::from_vec(homogeneous, (1, height * width, 3), theta.device())?
             .to_dtype(theta.dtype())?
             .broadcast_as((n, height * width, 3))?;
@@ -197,7 +194,9 @@ mod tests {
             let mut gradients = vec![];
             for grid in [&kernel, &matmul] {
                 let grads = (grid * &weights)?.sum_all()?.backward()?;
-                gradients.push(grads.get(&theta).map(|g| g.flatten_all()?.to_vec1::<f64>()).transpose()?.unwrap_or_default());
+                gradients.push(
+                    grads.get(&theta).map(|g| g.flatten_all()?.to_vec1::<f64>()).transpose()?.unwrap_or_default(),
+                );
             }
             assert_eq!(gradients[0].len(), 18);
             for (a, b) in gradients[0].iter().zip(&gradients[1]) {

@@ -1,7 +1,7 @@
 //! Transforms: from the parameters `theta` to a sampling grid.
 //!
-//! A transform T_theta maps **target to source**: where in the input each pixel of the output looks (backward warping). Each family is a
-//! small value that implements [`Transform`]; a family of your own is one more implementation.
+//! A transform T_theta maps **target to source**: where in the input each pixel of the output looks (backward warping).
+//! Each family is a small value that implements [`Transform`]; a family of your own is one more implementation.
 
 mod affine;
 mod affine_grid;
@@ -59,7 +59,8 @@ pub trait Transform: Send + Sync {
     /// Names the parameters, in the order of theta's columns.
     fn param_names(&self) -> Vec<String>;
 
-    /// Gives the parameters at which a localisation net starts: the identity, or what comes closest to it in this family.
+    /// Gives the parameters at which a localisation net starts: the identity, or what comes closest to it in this
+    /// family.
     fn identity(&self) -> Vec<f32>;
 
     /// Generates the sampling grid.

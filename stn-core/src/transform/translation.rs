@@ -3,7 +3,8 @@ use candle_core::{Result, Tensor};
 
 /// The translation of a window of fixed size: two parameters, `[tx ty]`.
 ///
-/// `A = [[scale, 0, tx], [0, scale, ty]]`: eq. (2) with `s` given, as the bird networks use it with a scale of one half.
+/// `A = [[scale, 0, tx], [0, scale, ty]]`: eq. (2) with `s` given, as the bird networks use it with a scale of one
+/// half.
 ///
 /// # Example
 ///
