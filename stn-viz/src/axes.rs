@@ -59,7 +59,7 @@ impl Axis {
 
 /// Widens an empty range so that it can be drawn.
 fn apart(low: f64, high: f64) -> (f64, f64) {
-    if high - low > 1e-12 * low.abs().max(high.abs()) {
+    if high - low > 1e-12 * low.abs().max(high.abs()).max(1e-280) {
         return (low, high);
     }
     let half = if low == 0. { 1. } else { low.abs() * 0.1 };
@@ -92,7 +92,7 @@ fn number(value: f64, step: f64) -> String {
     let whole = digits.find('.').unwrap_or(digits.len());
     let mut text = String::from(if value < 0. && digits.contains(|c| ('1'..='9').contains(&c)) { "−" } else { "" });
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && i < whole && whole > 4 && (whole - i) % 3 == 0 {
+        if i > 0 && i < whole && (whole - i) % 3 == 0 {
             text.push(',');
         }
         text.push(c);

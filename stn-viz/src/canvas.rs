@@ -1,17 +1,13 @@
-//! The sheet that all figures draw on: points of 1/72 inch in, PNG or SVG out, chosen by the file's extension.
+//! The sheet that all figures draw on: points of 1/72 inch in, plotters' PNG or SVG backend behind.
 
-use crate::colours::WHITE;
 use crate::text::{self, CAP_HEIGHT, FAMILY, Font};
-use candle_core::{Error, Result, bail};
+use candle_core::{Error, Result};
 use plotters::backend::{BitMapBackend, DrawingBackend, RGBPixel, SVGBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, FontDesc, FontFamily, FontStyle, FontTransform, RGBColor, ShapeStyle, TextStyle};
-use std::path::Path;
 
 /// Backends count in whole numbers; a quarter of a point is fine enough for both.
-const QUARTERS: f64 = 4.;
-/// A PNG has two pixels a point; each is the mean of 2 x 2 drawn ones, since plotters does not smooth polygons.
-const SHRINK: usize = 2;
+pub(crate) const QUARTERS: f64 = 4.;
 
 pub(crate) type Point = (f64, f64);
 
@@ -41,7 +37,7 @@ macro_rules! with_ink {
     };
 }
 
-fn failed(error: impl std::fmt::Display) -> Error {
+pub(crate) fn failed(error: impl std::fmt::Display) -> Error {
     Error::Msg(format!("drawing failed: {error}"))
 }
 
@@ -53,72 +49,20 @@ fn filled(colour: RGBColor) -> ShapeStyle {
     ShapeStyle::from(colour).filled()
 }
 
-/// Draws a figure of `width` x `height` points in memory, then puts it under `path` in one move.
-pub(crate) fn paint(path: &Path, (width, height): Point, draw: impl FnOnce(&mut Canvas) -> Result<()>) -> Result<()> {
-    let svg = match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
-        Some("svg") => true,
-        Some("png") => false,
-        _ => bail!("figure {}: the file name must end in .png or .svg", path.display()),
-    };
-    let (columns, rows) = (width.ceil() * QUARTERS, height.ceil() * QUARTERS);
-    if !(columns * rows <= 3e8) {
-        bail!("figure {}: {width:.0} x {height:.0} points are too many; give it fewer rows", path.display())
+impl<'a> Canvas<'a> {
+    pub(crate) fn png(backend: BitMapBackend<'a, RGBPixel>) -> Self {
+        Self { ink: Ink::Png(backend) }
     }
-    let size = (columns as u32, rows as u32);
-    let bytes = if svg { draw_svg(size, draw)? } else { draw_png(size, draw)? };
-    save(path, &bytes)
-}
 
-fn draw_svg(size: (u32, u32), draw: impl FnOnce(&mut Canvas) -> Result<()>) -> Result<Vec<u8>> {
-    let mut xml = String::new();
-    {
-        let mut canvas = Canvas { ink: Ink::Svg(SVGBackend::with_string(&mut xml, size)) };
-        canvas.rect((0., 0.), (f64::from(size.0) / QUARTERS, f64::from(size.1) / QUARTERS), WHITE)?;
-        draw(&mut canvas)?;
-        with_ink!(canvas, backend => backend.present())?;
+    pub(crate) fn svg(backend: SVGBackend<'a>) -> Self {
+        Self { ink: Ink::Svg(backend) }
     }
-    // The drawing counts in quarters of a point (its viewBox); on a page it should have its size in points.
-    let drawn = format!("width=\"{}\" height=\"{}\"", size.0, size.1);
-    let shown = format!("width=\"{}\" height=\"{}\"", size.0 / QUARTERS as u32, size.1 / QUARTERS as u32);
-    Ok(xml.replacen(&drawn, &shown, 1).into_bytes())
-}
 
-fn draw_png(size: (u32, u32), draw: impl FnOnce(&mut Canvas) -> Result<()>) -> Result<Vec<u8>> {
-    let (w, h) = (size.0 as usize, size.1 as usize);
-    let mut drawn = vec![255u8; w * h * 3];
-    {
-        let backend = BitMapBackend::with_buffer_and_format(&mut drawn, size).map_err(failed)?;
-        let mut canvas = Canvas { ink: Ink::Png(backend) };
-        draw(&mut canvas)?;
-        with_ink!(canvas, backend => backend.present())?;
+    /// Completes the drawing; what is missing without this is the end of an SVG.
+    pub(crate) fn present(mut self) -> Result<()> {
+        with_ink!(self, b => b.present())
     }
-    let mut shown = Vec::with_capacity(drawn.len() / (SHRINK * SHRINK));
-    for pair in drawn.chunks_exact(SHRINK * w * 3) {
-        let (upper, lower) = pair.split_at(w * 3);
-        for (a, b) in upper.chunks_exact(SHRINK * 3).zip(lower.chunks_exact(SHRINK * 3)) {
-            let mean = |c| (u16::from(a[c]) + u16::from(a[c + 3]) + u16::from(b[c]) + u16::from(b[c + 3]) + 2) / 4;
-            shown.extend([mean(0) as u8, mean(1) as u8, mean(2) as u8]);
-        }
-    }
-    let (w, h) = (size.0 / SHRINK as u32, size.1 / SHRINK as u32);
-    let picture = image::RgbImage::from_raw(w, h, shown).ok_or_else(|| failed("the bitmap has the wrong size"))?;
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, image::ImageFormat::Png).map_err(failed)?;
-    Ok(bytes.into_inner())
-}
 
-/// Writes beside the file, then renames: a full disk or a stopped run leaves no half figure.
-fn save(path: &Path, bytes: &[u8]) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, path)).map_err(|error| {
-        std::fs::remove_file(&beside).ok();
-        let hint = "the folder must exist and be writable, with space left";
-        Error::Msg(format!("figure {}: cannot be written ({error}); {hint}", path.display()))
-    })
-}
-
-impl Canvas<'_> {
     pub(crate) fn rect(&mut self, from: Point, to: Point, colour: RGBColor) -> Result<()> {
         with_ink!(self, b => b.draw_rect(quarters(from), quarters(to), &filled(colour), true))
     }

@@ -1,8 +1,9 @@
 //! Error and loss curves over steps.
 
 use crate::axes::{Axis, BELOW, Plot, left_of};
-use crate::canvas::{Align, Canvas, Point, paint};
+use crate::canvas::{Align, Canvas, Point};
 use crate::colours::{COLOURS, INK};
+use crate::file::paint;
 use crate::page::{MARGIN, Page};
 use crate::text::{BODY, width};
 use candle_core::{Result, bail};
@@ -77,7 +78,7 @@ pub fn curves(path: &Path, figure: &CurveFigure) -> Result<()> {
     let left_out = all().count() - kept.len();
     let (x, y) = axes(&kept, figure.log_y);
 
-    let names: Vec<String> = figure.curves.iter().map(|c| legend_name(c, &drawable)).collect();
+    let names: Vec<String> = figure.curves.iter().map(|c| legend_name(c, drawable)).collect();
     let legend =
         names.iter().try_fold(0., |w: f64, name| Ok::<_, candle_core::Error>(w.max(width(name, BODY)?)))? + 34.;
     let left = MARGIN + left_of(&y)?;

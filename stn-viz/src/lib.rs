@@ -37,6 +37,7 @@ mod axes;
 mod canvas;
 mod colours;
 mod curves;
+mod file;
 mod mesh;
 mod page;
 mod picture;

@@ -39,7 +39,7 @@ impl Picture {
     /// The side of a pixel's square so that the longer side of the picture is about `side` points: a multiple
     /// of half a point, which is one pixel of a PNG, so that all squares come out alike.
     pub(crate) fn cell(&self, side: f64) -> f64 {
-        (side * 2. / self.height.max(self.width) as f64).floor().max(1.) / 2.
+        (side * 2. / self.height.max(self.width) as f64).round().max(1.) / 2.
     }
 
     /// Draws the picture with its top-left corner at (left, top).

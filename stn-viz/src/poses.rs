@@ -1,8 +1,9 @@
 //! Recovered against applied poses, such as rotations.
 
 use crate::axes::{Axis, BELOW, Plot, left_of};
-use crate::canvas::{Align, Canvas, Point, paint};
+use crate::canvas::{Align, Canvas, Point};
 use crate::colours::{COLOURS, GREY, INK, WHITE};
+use crate::file::paint;
 use crate::page::{MARGIN, Page};
 use crate::text::{BODY, width};
 use candle_core::{Error, Result, bail};
@@ -160,7 +161,11 @@ fn is_finite(point: &PosePoint) -> bool {
 
 fn subtitle(figure: &PoseFigure, points: &[PosePoint]) -> String {
     let r = correlation(points).map_or("undefined".to_string(), |r| format!("{r:.3}").replace('-', "−"));
-    figure.subtitle.map_or(format!("{} points, correlation r = {r}", points.len()), str::to_string)
+    let count = match points.len() {
+        1 => "1 point".to_string(),
+        n => format!("{n} points"),
+    };
+    figure.subtitle.map_or(format!("{count}, correlation r = {r}"), str::to_string)
 }
 
 fn note(figure: &PoseFigure, kept: usize) -> String {
