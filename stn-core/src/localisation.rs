@@ -135,7 +135,7 @@ pub struct ConvLocalisationConfig {
     pub kernel: usize,
     /// Units of the fully connected layer.
     pub hidden: usize,
-    /// By how much the input is reduced first, by averaging: the paper says "downsampled" and not how. 1 leaves it as it is.
+    /// By how much the input is reduced first, by averaging (the paper says only "downsampled"); 1 leaves it as it is.
     pub downsample: usize,
 }
 
