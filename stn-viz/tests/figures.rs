@@ -152,6 +152,23 @@ fn pixels_are_crisp_squares_of_the_right_colour() {
 }
 
 #[test]
+fn runs_of_equal_pixels_end_where_they_should() {
+    let (_folder, path) = place("w.png");
+    let values = [0.4f32, 0.4, 1., 0., 0., 0., 0.8, 0.8];
+    let image = Tensor::new(&values, &Device::Cpu).unwrap().broadcast_as((8, 8)).unwrap();
+    let away = grid(2, |x, y| (x + 40., y));
+    let rows = [WarpRow { label: "", input: &image, grid: &away, output: &image }];
+    let (title, note, headings) = ("", "", [""; 3]);
+    warps(&path, &WarpFigure { title, note, headings, rows: &rows, align_corners: true, blocks: 1 }).unwrap();
+    let panel = Panel::of(&path);
+    for (x, value) in values.iter().enumerate() {
+        for edge in [-0.49, 0.49] {
+            assert_eq!(panel.at(x as f64 + edge, 3.), [(value * 255.).round() as u8; 3], "pixel {x}");
+        }
+    }
+}
+
+#[test]
 fn a_figure_says_everything_around_it_and_svg_stays_small() {
     let (_folder, path) = place("w.svg");
     // A blurred ring: about as many grey pixels as a digit has.
@@ -320,6 +337,11 @@ fn poses_lie_where_the_axes_say() {
     assert!((b.0 - a.0 - (c.0 - b.0)).abs() <= 1. && b.0 > a.0, "60 degrees each way");
     assert!((b.1 - a.1 - 2. * (c.1 - b.1)).abs() <= 2. && b.1 > a.1, "up 60, down 30 degrees");
     assert!((b.0 - a.0 - (b.1 - a.1)).abs() <= 1., "the same scale on both axes");
+    // The first dash of the reference line starts at the top left, beyond the first point.
+    let dash = text.lines().find(|l| l.starts_with("<polyline") && l.contains("stroke-width=\"4\"")).unwrap();
+    let start = dash.split("points=\"").nth(1).unwrap().split(' ').next().unwrap().split_once(',').unwrap();
+    let start: (f64, f64) = (start.0.parse().unwrap(), start.1.parse().unwrap());
+    assert!(start.0 < a.0 && start.1 < a.1 && (b.0 - start.0 - (b.1 - start.1)).abs() <= 1., "{start:?}");
     for wanted in ["Rotations", "3 points, correlation r = −0.982", "digit 0", "recovered = −applied", "−60"] {
         assert!(text.contains(&format!(">\n{wanted}\n<")), "{wanted} is missing");
     }
