@@ -1,3 +1,25 @@
-//! stub
+//! Reproduces the experiments of *Spatial Transformer Networks* (Jaderberg, Simonyan, Zisserman, Kavukcuoglu, NIPS 2015).
+//!
+//! ```text
+//! data -> experiments (a Task each) -> train (the one loop) -> record (a run directory) -> report (table, figures)
+//!           ^ models, budget, schedule                           ^ metrics
+//! ```
+//!
+//! The binary `stn` is a thin shell over [`cli`].
 
+#![deny(missing_docs)]
+
+pub mod budget;
+pub mod cli;
 pub mod data;
+pub mod experiments;
+pub mod figures;
+pub mod look;
+pub mod metrics;
+pub mod models;
+pub mod paper;
+pub mod record;
+pub mod report;
+pub mod reproduce;
+pub mod schedule;
+pub mod train;

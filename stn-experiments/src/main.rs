@@ -1,2 +1,38 @@
-//! stub
-fn main() {}
+//! The `stn` command: parse, run, exit code.
+
+use clap::Parser;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use stn_experiments::cli::{Cli, run};
+use stn_experiments::reproduce::Ending;
+
+/// Keeps the large buffers of a training step warm from one step to the next.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// The exit code of a program that was interrupted.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The first Ctrl-C asks the training loop to save and end, the second ends the program.
+    let handler = ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        eprintln!("\nstopping after this step; Ctrl-C again ends at once");
+    });
+    if let Err(error) = handler {
+        eprintln!("warning: Ctrl-C will not save the run: {error}");
+    }
+    match run(cli, &STOP) {
+        Ok(Ending::Complete) => ExitCode::SUCCESS,
+        Ok(Ending::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,6 +1,8 @@
 //! MNIST from the hub's parquet files, downloaded or embedded.
 
+use std::fs::File;
 use std::io::Cursor;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -10,8 +12,14 @@ use image::{ColorType, ImageDecoder};
 use parquet::file::reader::ChunkReader;
 use rayon::prelude::*;
 
+use super::hub::{Hub, Repository};
 use super::table::Table;
 use super::{DataSource, Dataset, Source};
+
+/// The hub's repository, pinned.
+pub const REPOSITORY: Repository = Repository::dataset("ylecun/mnist", "77f3279092a1c1579b2250db8eafed0ad422088c");
+/// The folder (and configuration) of the repository.
+const FOLDER: &str = "mnist";
 
 /// The side of a digit's frame in pixels.
 pub const SIDE: usize = 28;
@@ -37,14 +45,52 @@ pub struct Mnist {
 }
 
 impl Mnist {
-    /// Loads MNIST from `source`; with `offline` no network is touched.
+    /// Loads MNIST from `source`, with the hub and cache that the environment names; with `offline` no network is touched.
     ///
     /// # Errors
     ///
-    /// When the source has no data, or the decoded pixels are not MNIST's.
+    /// As [`Mnist::load_from`].
     pub fn load(source: Source, offline: bool) -> Result<Self> {
-        let _ = (source, offline);
-        Self::embedded("asked for")
+        Self::load_from(&Hub::from_env(), source, offline)
+    }
+
+    /// Loads MNIST from `source` with a given hub; with `offline` no network is touched.
+    ///
+    /// `Auto` takes the verified cache, then the hub, then the embedded set, which it says on standard error.
+    ///
+    /// # Errors
+    ///
+    /// With `Hub`, when the hub and its cache have no valid data; with any source, when the decoded pixels are
+    /// not MNIST's.
+    pub fn load_from(hub: &Hub, source: Source, offline: bool) -> Result<Self> {
+        let error = match source {
+            Source::Embedded => return Self::embedded("asked for"),
+            Source::Hub => return Self::from_hub(hub, offline),
+            Source::Auto => match Self::from_hub(hub, offline) {
+                Ok(mnist) => return Ok(mnist),
+                Err(error) => error,
+            },
+        };
+        if offline {
+            return Self::embedded("--offline");
+        }
+        // The reason goes into records that others read: neither this machine's folders nor a mirror's address belong there.
+        let reason = format!("{error:#}")
+            .replace(&hub.cache.display().to_string(), "<cache>")
+            .replace(hub.endpoint.trim_end_matches('/'), "<hub>");
+        eprintln!(
+            "\nWARNING: MNIST could not be had from the hub, taking the embedded copy (the same images).\n  \
+             The hub's error: {error:#}\n  `--source hub` fails instead; `--source embedded` or `--offline` asks for the copy.\n"
+        );
+        Self::embedded(reason)
+    }
+
+    /// Takes the verified cache or the hub.
+    fn from_hub(hub: &Hub, offline: bool) -> Result<Self> {
+        let train = hub.split(&REPOSITORY, FOLDER, "train", offline)?;
+        let test = hub.split(&REPOSITORY, FOLDER, "test", offline)?;
+        let source = DataSource::Hub { repository: REPOSITORY.id.into(), commit: train.commit };
+        Self::verified(decode_files(&train.files)?, decode_files(&test.files)?, source)
     }
 
     /// Decodes the embedded set; `reason` says why it was taken.
@@ -91,6 +137,19 @@ impl Mnist {
             labels: CLASSES,
         })
     }
+}
+
+/// Decodes the shards of one split.
+fn decode_files(files: &[PathBuf]) -> Result<Dataset> {
+    let mut all = Dataset::new(Vec::new(), Vec::new(), 1, SIDE, SIDE)?;
+    for path in files {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+        let mut shard = decode(&name, file)?;
+        all.images.append(&mut shard.images);
+        all.labels.append(&mut shard.labels);
+    }
+    Ok(all)
 }
 
 /// Decodes a parquet file of digits: `image` struct{bytes, path} with 28x28 grey PNG, `label` int64 in 0..9.

@@ -19,12 +19,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub mod distort;
+pub mod hub;
 pub mod mnist;
 pub mod pack;
 pub mod seed;
 pub mod table;
 
 pub use distort::{Distortion, Pose, distorted_set};
+pub use hub::Hub;
 pub use mnist::Mnist;
 pub use seed::{Purpose, epoch_order, rng};
 
@@ -198,6 +200,16 @@ pub enum DataSource {
         /// Why it was taken: `asked for`, `--offline`, or the hub's error.
         reason: String,
     },
+}
+
+impl DataSource {
+    /// Names the source in a word or two, for footnotes: the full story is in its `Display`.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Hub { repository, .. } => format!("hub {repository}"),
+            Self::Embedded { .. } => "embedded MNIST".into(),
+        }
+    }
 }
 
 impl fmt::Display for DataSource {

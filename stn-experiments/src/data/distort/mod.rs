@@ -155,8 +155,8 @@ impl Default for Pose {
 }
 
 impl Pose {
-    /// Draws `digit` by rotation, scale and translation.
-    fn draw(self, digit: &[u8], canvas: usize, out: &mut [u8]) -> Self {
+    /// Draws a (28, 28) digit into `out`, (canvas, canvas), by rotation, scale and translation alone; returns itself.
+    pub fn draw(self, digit: &[u8], canvas: usize, out: &mut [u8]) -> Self {
         let Self { rotation, scale, translation, .. } = self;
         similarity::similarity(digit, canvas, out, rotation, scale, translation);
         self

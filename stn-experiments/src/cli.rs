@@ -1,0 +1,284 @@
+//! The command line: from words to a request, and from a request to what does it.
+
+use crate::budget::Budget;
+use crate::data::{Distortion, Mnist, Source, pack};
+use crate::experiments::mnist::{self, Cell};
+use crate::look::{Image, look};
+use crate::metrics::Spread;
+use crate::models::Model;
+use crate::record::RunDir;
+use crate::report;
+use crate::reproduce::{Ending, Request, Shard, reproduce};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+/// Reproduces the experiments of "Spatial Transformer Networks" (Jaderberg et al. 2015).
+#[derive(Debug, Parser)]
+#[command(name = "stn", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train and test an experiment's models; print the table and write the report
+    Reproduce(Reproduce),
+    /// List every cell with the paper's figure
+    List,
+    /// Measure the test error of a finished run again
+    Eval {
+        /// The run's directory: runs/mnist/quick/R/cnn/seed-0
+        run: PathBuf,
+        #[command(flatten)]
+        source: SourceArgs,
+    },
+    /// Write the table and the figures of all finished runs under a folder
+    Report {
+        /// The folder: runs/mnist/quick, say
+        runs: PathBuf,
+        /// Where the report goes [default: <RUNS>/report]
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Draw one image, its sampling grid and what the classifier sees
+    Look {
+        /// The directory of a finished run with a transformer
+        run: PathBuf,
+        /// A PNG of the network's size, white on black
+        #[arg(long, conflicts_with = "index")]
+        image: Option<PathBuf>,
+        /// An image of the first distorted test set
+        #[arg(long, default_value_t = 0)]
+        index: usize,
+        /// The figure: .png or .svg
+        #[arg(long, default_value = "look.png")]
+        out: PathBuf,
+        #[command(flatten)]
+        source: SourceArgs,
+    },
+    /// Fetch, check, show or pack data
+    #[command(subcommand)]
+    Data(Data),
+}
+
+#[derive(Debug, Subcommand)]
+enum Data {
+    /// Fetch MNIST into the hub's cache and check it
+    Fetch(SourceArgs),
+    /// Check MNIST's checksums and print those of the distorted test sets
+    Verify(SourceArgs),
+    /// Write a sheet of distorted digits as a PNG
+    Preview {
+        /// R, RTS, P, E or TC
+        data: Distortion,
+        /// The sheet
+        #[arg(long, default_value = "preview.png")]
+        out: PathBuf,
+        #[command(flatten)]
+        source: SourceArgs,
+    },
+    /// Make the embedded parquet files from the original idx files
+    Pack {
+        /// The folder with train-images-idx3-ubyte and the other three
+        idx: PathBuf,
+        /// Where the parquet files go
+        #[arg(long, default_value = "data/mnist")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Experiment {
+    /// Distorted MNIST: Table 1
+    Mnist,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DeviceKind {
+    /// The processor, all its cores (RAYON_NUM_THREADS sets another number)
+    Cpu,
+}
+
+#[derive(Debug, Args)]
+struct Reproduce {
+    experiment: Experiment,
+    /// quick (minutes), full (our schedule, every cell) or paper (the paper's schedule)
+    #[arg(long, default_value = "quick")]
+    budget: String,
+    /// Columns of the table: R, RTS, P, E, TC [default: R; for full and paper: all]
+    #[arg(long, value_delimiter = ',')]
+    data: Vec<Distortion>,
+    /// Rows of the table, see `stn list` [default: cnn,st-cnn-aff; for full and paper: all]
+    #[arg(long, value_delimiter = ',')]
+    model: Vec<Model>,
+    /// One run each
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    seeds: Vec<u64>,
+    /// Another number of steps; the budget is then custom-<STEPS>
+    #[arg(long)]
+    steps: Option<usize>,
+    /// The folder that holds all runs
+    #[arg(long, default_value = "runs")]
+    out: PathBuf,
+    /// A further folder whose finished runs count as done: results, say
+    #[arg(long)]
+    finished: Option<PathBuf>,
+    /// Train only the i-th of n parts of the runs, counted from 0: 0/4
+    #[arg(long, default_value = "0/1")]
+    shard: Shard,
+    /// The device that trains
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: DeviceKind,
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct SourceArgs {
+    /// auto (cache, hub, then embedded with a notice), hub (or fail) or embedded
+    #[arg(long, default_value = "auto")]
+    source: Source,
+    /// Never touch the network
+    #[arg(long)]
+    offline: bool,
+}
+
+impl SourceArgs {
+    fn mnist(self) -> Result<Mnist> {
+        Mnist::load(self.source, self.offline)
+    }
+}
+
+/// Does what the command line says. `stop` is set when the user wants training to end.
+///
+/// # Errors
+/// Whatever goes wrong, with what to do about it.
+pub fn run(cli: Cli, stop: &AtomicBool) -> Result<Ending> {
+    match cli.command {
+        Command::Reproduce(args) => return reproduce(&request(args)?, stop),
+        Command::List => print!("{}", list()),
+        Command::Eval { run, source } => eval(&RunDir::new(run), source)?,
+        Command::Report { runs, out } => {
+            let out = out.unwrap_or_else(|| runs.join("report"));
+            let (path, table) = report::write(&runs, &out, &command_line())?;
+            println!("{table}\nreport and figures: {}", path.display());
+        }
+        Command::Look { run, image, index, out, source } => {
+            let image = image.as_deref().map_or(Image::Test(index), Image::File);
+            println!("{}", look(&RunDir::new(run), image, || source.mnist(), &out)?);
+        }
+        Command::Data(command) => data(command)?,
+    }
+    Ok(Ending::Complete)
+}
+
+fn request(args: Reproduce) -> Result<Request> {
+    let Experiment::Mnist = args.experiment;
+    let DeviceKind::Cpu = args.device;
+    let mut seeds = args.seeds;
+    seeds.sort_unstable();
+    seeds.dedup();
+    Ok(Request {
+        budget: Budget::mnist(&args.budget, args.steps)?,
+        data: args.data,
+        models: args.model,
+        seeds,
+        out: args.out,
+        finished: args.finished,
+        source: args.source.source,
+        offline: args.source.offline,
+        shard: args.shard,
+        command: command_line(),
+    })
+}
+
+/// The command as the user may type it again.
+fn command_line() -> String {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    format!("cargo stn {}", args.join(" "))
+}
+
+fn list() -> String {
+    let mut text = format!("{:<8} {:<6} {:<12} {:>15}   command\n", "table", "data", "model", "paper, error %");
+    for cell in Cell::all() {
+        let Cell { data, model } = cell;
+        let table = if data == Distortion::Tc { "sec. 4.1" } else { "1" };
+        let error = cell.paper_error_percent();
+        text += &format!("{table:<8} {data:<6} {model:<12} {error:>15.1}   stn reproduce mnist --data {data} --model {model}\n");
+    }
+    text
+}
+
+fn eval(run: &RunDir, source: SourceArgs) -> Result<()> {
+    let stored: Option<mnist::RunResult> = run.result()?;
+    let draws = mnist::evaluate(run, &source.mnist()?.test)?;
+    let spread = Spread::of(&draws).context("the run's budget has no test draws")?;
+    println!("test error {spread} % (mean ± standard deviation of {} draws)", spread.count);
+    match stored {
+        Some(result) if result.error_percent_draws == draws => println!("the same as result.json says"),
+        Some(result) => bail!("result.json says {:.4} %, now it is {:.4} %", result.error_percent, spread.mean),
+        None => println!("the run has no result.json to compare with"),
+    }
+    Ok(())
+}
+
+fn data(command: Data) -> Result<()> {
+    match command {
+        Data::Fetch(source) => {
+            let mnist = source.mnist()?;
+            println!("MNIST from {}: {} training and {} test images", mnist.source, mnist.train.len(), mnist.test.len());
+        }
+        Data::Verify(source) => {
+            let mnist = source.mnist()?;
+            println!("MNIST from {}", mnist.source);
+            println!("train {}\ntest  {}", mnist.train.identity(), mnist.test.identity());
+            for data in Distortion::ALL {
+                let (distorted, _) = crate::data::distorted_set(data, &mnist.test, mnist::TEST_SEED, 0)?;
+                println!("test {data:<3}, first draw  {}", distorted.identity());
+            }
+        }
+        Data::Preview { data, out, source } => {
+            let mnist = source.mnist()?;
+            let (distorted, _) = crate::data::distorted_set(data, &mnist.test.range(0..64)?, mnist::TEST_SEED, 0)?;
+            preview(&distorted).save(&out).with_context(|| format!("cannot write {}", out.display()))?;
+            println!("the first 64 test images under {data}, from {}: {}", mnist.source, out.display());
+        }
+        Data::Pack { idx, out } => {
+            pack::pack_mnist(&idx, &out)?;
+            println!("wrote {}", out.display());
+        }
+    }
+    Ok(())
+}
+
+/// Eight rows of eight images, with a line between them.
+fn preview(data: &crate::data::Dataset) -> image::GrayImage {
+    let side = data.width as u32 + 1;
+    image::GrayImage::from_fn(8 * side - 1, 8 * side - 1, |x, y| {
+        let (index, column, row) = ((y / side * 8 + x / side) as usize, (x % side) as usize, (y % side) as usize);
+        let inside = index < data.len() && column < data.width && row < data.height;
+        image::Luma([if inside { data.image(index)[row * data.width + column] } else { 96 }])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_list_has_every_cell_with_the_papers_figure() {
+        let list = list();
+        assert_eq!(list.lines().count(), 1 + Cell::all().len());
+        let line = list.lines().find(|l| l.contains("RTS") && l.contains("st-cnn-aff")).unwrap();
+        assert!(line.contains("0.5"), "{line}");
+    }
+}

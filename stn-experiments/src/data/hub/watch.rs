@@ -1,0 +1,103 @@
+//! Shows a download's progress, and notices when there is none.
+
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, bail};
+use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Follows one request: draws a bar (on a terminal), and remembers when the last byte came and how many were announced.
+pub(super) struct Watch {
+    bar: ProgressBar,
+    state: Mutex<State>,
+}
+
+struct State {
+    moved: Instant,
+    bytes: u64,
+    size: Option<u64>,
+}
+
+impl Watch {
+    /// Watches the download of `name`.
+    pub(super) fn new(name: &str) -> Self {
+        let bar = ProgressBar::no_length().with_message(name.to_string());
+        let style = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style);
+        }
+        Self { bar, ..Self::silent() }
+    }
+
+    /// Watches a request that has no bar.
+    pub(super) fn silent() -> Self {
+        let state = State { moved: Instant::now(), bytes: 0, size: None };
+        Self { bar: ProgressBar::hidden(), state: Mutex::new(state) }
+    }
+
+    /// The size that the hub announced, in bytes.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).size
+    }
+
+    /// Clears the bar.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn idle(&self) -> Duration {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).moved.elapsed()
+    }
+}
+
+impl ProgressHandler for Watch {
+    fn on_progress(&self, event: &ProgressEvent) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = match event {
+            ProgressEvent::Download(DownloadEvent::Start { total_bytes, .. }) => {
+                state.size = Some(*total_bytes);
+                self.bar.set_length(*total_bytes);
+                0
+            }
+            ProgressEvent::Download(DownloadEvent::Progress { files }) => {
+                files.iter().map(|file| file.bytes_completed).sum()
+            }
+            // Xet counts what it fetches for the whole batch; here the batch is one file.
+            ProgressEvent::Download(DownloadEvent::AggregateProgress { bytes_completed, .. }) => *bytes_completed,
+            _ => state.bytes,
+        };
+        if bytes > state.bytes {
+            state.bytes = bytes;
+            state.moved = Instant::now();
+            self.bar.set_position(bytes);
+        }
+    }
+}
+
+/// Does blocking work, but gives up when nothing moves for `patience`.
+///
+/// `hf-hub` sets no timeouts, so where packets vanish a request would hang for minutes. The work goes on in a
+/// thread of its own and is left behind when it hangs: whatever it still writes to the cache is verified when next used.
+pub(super) fn within<T: Send + 'static>(
+    patience: Duration,
+    watch: &Watch,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    let (sender, receiver) = channel();
+    std::thread::Builder::new()
+        .name("hub".into())
+        .spawn(move || sender.send(work()))
+        .map_err(|error| anyhow!("cannot start a thread: {error}"))?;
+    loop {
+        match receiver.recv_timeout(patience.saturating_sub(watch.idle())) {
+            Ok(result) => return Ok(result),
+            Err(RecvTimeoutError::Disconnected) => bail!("the request broke off"),
+            Err(RecvTimeoutError::Timeout) if watch.idle() >= patience => {
+                bail!("nothing came for {patience:.1?}")
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}

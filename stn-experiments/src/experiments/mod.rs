@@ -1,0 +1,3 @@
+//! The paper's experiments, one file per table.
+
+pub mod mnist;

@@ -1,0 +1,213 @@
+//! The figures of a report, drawn from what the runs' directories hold.
+
+use crate::experiments::mnist::{Config, RunResult, SAMPLES_FILE};
+use crate::models::{Model, TransformKind};
+use crate::record::RunDir;
+use anyhow::{Context, Result};
+use candle_core::{IndexOp, Tensor};
+use std::collections::HashMap;
+use std::path::Path;
+use stn_viz::{Curve, CurveFigure, PoseFigure, PosePoint, Reference, WarpFigure, WarpRow, correlation, curves, poses, warps};
+
+/// A figure of the report: its file without the extension (PNG and SVG lie side by side), and what it shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    /// The file's name without extension.
+    pub file: String,
+    /// One sentence.
+    pub caption: String,
+}
+
+/// Draws a figure in both formats.
+fn both(folder: &Path, file: String, caption: String, draw: impl Fn(&Path) -> Result<(), candle_core::Error>) -> Result<Figure> {
+    for extension in ["png", "svg"] {
+        let path = folder.join(format!("{file}.{extension}"));
+        draw(&path).with_context(|| format!("cannot draw {}", path.display()))?;
+    }
+    Ok(Figure { file, caption })
+}
+
+/// The footnote of a run's figures: whence it comes.
+fn note(result: &RunResult) -> String {
+    let RunResult { seed, budget, steps, data_source, .. } = result;
+    format!("budget {budget} ({steps} steps), seed {seed}; {}", data_source.label())
+}
+
+/// What the transformer of a run learned: one row a digit, one digit at several angles, and recovered against applied rotation. None for
+/// a run without a transformer.
+///
+/// # Errors
+/// When the run's samples are damaged or a figure cannot be written.
+pub fn transforms(folder: &Path, run: &RunDir) -> Result<Vec<Figure>> {
+    let (config, Some(result)) = (run.config::<Config>()?, run.result::<RunResult>()?) else { return Ok(Vec::new()) };
+    let model: Model = result.model.parse()?;
+    let (Some(kind), true) = (model.transform(), run.has(SAMPLES_FILE)) else { return Ok(Vec::new()) };
+    let samples = Samples { tensors: run.load_tensors(SAMPLES_FILE)?, kind };
+    let name = format!("{} on {}", model.label(), result.data);
+    let prefix = format!("{}-{}-seed-{}", config.settings.data, result.model, result.seed);
+    let note = note(&result);
+
+    let labels: Vec<String> = samples.get("digits.label")?.to_vec1::<u8>()?.iter().map(|l| format!("digit {l}")).collect();
+    let title = format!("{name}: what the transformer does to the test digits");
+    let caption = format!("{name}: the first test image of each digit, the sampling grid on it, and what the classifier sees.");
+    let mut figures =
+        vec![both(folder, format!("{prefix}-digits"), caption, |path| samples.warps(path, "digits", &labels, &title, &note))?];
+
+    if samples.tensors.contains_key("angles.rotation") {
+        let rotations = samples.get("angles.rotation")?.to_vec1::<f64>()?;
+        let labels: Vec<String> = rotations.iter().map(|r| format!("{r:+.0}°")).collect();
+        let title = format!("{name}: one test digit, turned by known angles");
+        let caption = format!("{name}: one test digit turned by known angles (counter-clockwise positive).");
+        figures
+            .push(both(folder, format!("{prefix}-angles"), caption, |path| samples.warps(path, "angles", &labels, &title, &note))?);
+    }
+
+    let points = samples.rotations()?;
+    if points.iter().any(|p| p.applied != points[0].applied) {
+        let r = correlation(&points).map_or("undefined".into(), |r| format!("{r:.3}"));
+        let title = format!("{name}: recovered against applied rotation");
+        let subtitle = format!("{} test images, correlation r = {r}", points.len());
+        let classes: Vec<String> = (0..10).map(|c| c.to_string()).collect();
+        let classes: Vec<&str> = classes.iter().map(String::as_str).collect();
+        let figure = PoseFigure {
+            title: &title,
+            subtitle: Some(&subtitle),
+            note: &note,
+            x_label: "applied rotation (degrees, counter-clockwise)",
+            y_label: "rotation of the sampling grid (degrees)",
+            reference: Reference::Identity,
+            classes: &classes,
+            points: &points,
+        };
+        let caption = format!("{name}: rotation that was applied to a test digit, and that of its sampling grid; {subtitle}.");
+        figures.push(both(folder, format!("{prefix}-rotation"), caption, |path| poses(path, &figure))?);
+    }
+    Ok(figures)
+}
+
+/// Error and loss over the steps, one curve a run.
+///
+/// # Errors
+/// When the metrics are damaged or a figure cannot be written.
+pub fn learning_curves(folder: &Path, runs: &[(RunDir, RunResult)]) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    let Some((_, first)) = runs.first() else { return Ok(figures) };
+    let note = note_of_all(runs.iter().map(|(_, result)| result), first);
+    for (file, key, title, label, log_y) in [
+        ("error", "error_percent", "Error while training", "error (%)", true),
+        ("loss", "loss", "Loss while training", "cross-entropy", true),
+    ] {
+        let mut series: Vec<(String, Vec<(f64, f64)>, bool)> = Vec::new();
+        for (run, result) in runs {
+            let lines = run.metrics()?;
+            let points = |key: &str| {
+                let point = |line: &serde_json::Value| Some((line["step"].as_f64()?, line[key].as_f64()?));
+                lines.iter().filter_map(point).collect::<Vec<_>>()
+            };
+            let name = format!("{} on {}, seed {}", result.model.parse::<Model>()?.label(), result.data, result.seed);
+            series.push((format!("{name}: training batches"), points(key), true));
+            let validation = points("val_error_percent");
+            if key == "error_percent" && !validation.is_empty() {
+                series.push((format!("{name}: validation"), validation, false));
+            }
+        }
+        let drawn: Vec<Curve> =
+            series.iter().map(|(name, points, dashed)| Curve { name, points, dashed: *dashed }).collect();
+        let figure = CurveFigure { title, note: &note, x_label: "step", y_label: label, log_y, curves: &drawn };
+        let caption = format!("{title}, logarithmic.");
+        figures.push(both(folder, file.into(), caption, |path| curves(path, &figure))?);
+    }
+    Ok(figures)
+}
+
+fn note_of_all<'a>(mut results: impl Iterator<Item = &'a RunResult>, first: &RunResult) -> String {
+    let same = results.all(|r| r.budget == first.budget && r.data_source.label() == first.data_source.label());
+    if same { format!("budget {}; {}", first.budget, first.data_source.label()) } else { "several budgets or sources".into() }
+}
+
+/// The tensors of a run's `samples.safetensors`.
+struct Samples {
+    tensors: HashMap<String, Tensor>,
+    kind: TransformKind,
+}
+
+impl Samples {
+    fn get(&self, name: &str) -> Result<&Tensor> {
+        self.tensors.get(name).with_context(|| format!("{SAMPLES_FILE} holds no tensor {name}"))
+    }
+
+    fn warps(&self, path: &Path, group: &str, labels: &[String], title: &str, note: &str) -> candle_core::Result<()> {
+        let get = |what: &str| {
+            let name = format!("{group}.{what}");
+            self.tensors.get(&name).ok_or_else(|| candle_core::Error::Msg(format!("{SAMPLES_FILE} holds no tensor {name}")))
+        };
+        let (inputs, thetas, outputs) = (get("input")?, get("theta")?, get("output")?);
+        let (_, _, height, width) = outputs.dims4()?;
+        let grids = self.kind.transform().grid(thetas, (height, width), true)?;
+        let mut rows = Vec::with_capacity(labels.len());
+        for i in 0..labels.len() {
+            rows.push((inputs.i(i)?, grids.i(i)?, outputs.i(i)?));
+        }
+        let rows: Vec<WarpRow> = rows
+            .iter()
+            .zip(labels)
+            .map(|((input, grid, output), label)| WarpRow { label, input, grid, output })
+            .collect();
+        let headings = stn_viz::WARP_HEADINGS;
+        warps(path, &WarpFigure { title, note, headings, rows: &rows, align_corners: true, blocks: 1 + rows.len() / 8 })
+    }
+
+    /// Applied and recovered rotations in degrees.
+    fn rotations(&self) -> Result<Vec<PosePoint>> {
+        let applied = self.get("poses.rotation")?.to_vec1::<f64>()?;
+        let classes = self.get("poses.label")?.to_vec1::<u8>()?;
+        let thetas = self.get("poses.theta")?.to_vec2::<f32>()?;
+        let points = applied.iter().zip(&classes).zip(&thetas).map(|((&applied, &class), theta)| PosePoint {
+            applied,
+            recovered: grid_rotation(theta),
+            class: usize::from(class),
+        });
+        Ok(points.collect())
+    }
+}
+
+/// The rotation of an affine sampling grid in degrees, counter-clockwise on the screen: that of the rotation nearest to its matrix.
+///
+/// A digit that was turned by some angle is upright again where the grid is turned by the same angle.
+fn grid_rotation(theta: &[f32]) -> f64 {
+    let &[t11, t12, _, t21, t22, _] = theta else { return f64::NAN };
+    f64::from(t12 - t21).atan2(f64::from(t11 + t22)).to_degrees()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Pose;
+    use candle_core::Device;
+    use stn_core::ops::{GridSampleConfig, grid_sample};
+    use stn_core::transform::affine_grid;
+
+    #[test]
+    fn the_grid_rotation_is_the_one_that_turns_the_digit_upright() -> Result<()> {
+        let mnist = crate::data::Mnist::embedded("test")?;
+        let digit = mnist.test.image(0);
+        let to_tensor = |pixels: &[u8]| {
+            let pixels: Vec<f32> = pixels.iter().map(|&p| f32::from(p) / 255.0).collect();
+            Tensor::from_vec(pixels, (1, 1, 28, 28), &Device::Cpu)
+        };
+        for angle in [-60f64, 25.0, 80.0] {
+            let mut turned = vec![0; 28 * 28];
+            Pose { rotation: angle, ..Pose::default() }.draw(digit, 28, &mut turned);
+            let (sin, cos) = angle.to_radians().sin_cos();
+            let theta = [cos, sin, 0.0, -sin, cos, 0.0].map(|v| v as f32);
+            assert!((grid_rotation(&theta) - angle).abs() < 1e-4);
+            let grid = affine_grid(&Tensor::new(&theta, &Device::Cpu)?.reshape((1, 2, 3))?, (28, 28), true)?;
+            let upright = grid_sample(&to_tensor(&turned)?, &grid, GridSampleConfig::new(true))?;
+            let off = |image: &Tensor| -> Result<f32> {
+                Ok((image - to_tensor(digit)?)?.abs()?.mean_all()?.to_scalar::<f32>()?)
+            };
+            assert!(off(&upright)? < 0.3 * off(&to_tensor(&turned)?)?, "{angle} degrees is not undone");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! The fully connected classifier, A.4:
+//!
+//! | layer | output |
+//! |---|---|
+//! | flatten | side * side |
+//! | FC, ReLU | h |
+//! | FC, ReLU | h |
+//! | FC | 10 |
+
+use crate::data::mnist::CLASSES;
+use candle_core::{Module, Result, Tensor};
+use candle_nn::{Linear, VarBuilder};
+use stn_core::layers::linear;
+
+/// Three fully connected layers.
+#[derive(Debug, Clone)]
+pub struct Fcn {
+    fc1: Linear,
+    fc2: Linear,
+    fc3: Linear,
+}
+
+/// Makes the classifier for images of `side` x `side` pixels with two hidden layers of `width` units.
+///
+/// # Errors
+/// When the variables cannot be made.
+pub fn fcn(side: usize, width: usize, vb: VarBuilder) -> Result<Fcn> {
+    Ok(Fcn {
+        fc1: linear(side * side, width, vb.pp("fc1"))?,
+        fc2: linear(width, width, vb.pp("fc2"))?,
+        fc3: linear(width, CLASSES, vb.pp("fc3"))?,
+    })
+}
+
+impl Module for Fcn {
+    fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        let xs = self.fc1.forward(&images.flatten_from(1)?)?.relu()?;
+        self.fc3.forward(&self.fc2.forward(&xs)?.relu()?)
+    }
+}

@@ -1,0 +1,309 @@
+//! A run is a directory: what was asked (`config.json`), how it went (`metrics.jsonl`), where it stands (`checkpoint.safetensors`)
+//! and how it ended (`result.json`).
+//!
+//! Every file but the metrics is written under another name and then renamed, so that a crash or a full disk leaves the old file or
+//! the new one, never half of one. `result.json` comes last: where it is, the run is finished.
+
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+const CONFIG: &str = "config.json";
+const METRICS: &str = "metrics.jsonl";
+const CHECKPOINT: &str = "checkpoint.safetensors";
+const RESULT: &str = "result.json";
+
+/// The directory of one run.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Names a directory without touching it.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The directory's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the directory and writes `config.json`, or checks that the one there asks for the same.
+    ///
+    /// The config's member `settings` decides; the others (where the data came from, versions) only tell how it was made.
+    ///
+    /// # Errors
+    /// When the directory holds a run with other settings (it names them), or cannot be written.
+    pub fn open(&self, config: &impl Serialize) -> Result<()> {
+        let path = self.path.join(CONFIG);
+        if path.exists() {
+            let stored: Value = read_json(&path)?;
+            // Through text, as the stored one went, so that numbers are rounded alike.
+            let requested: Value = serde_json::from_str(&serde_json::to_string(config)?)?;
+            let mut differing = Vec::new();
+            differences("", &stored["settings"], &requested["settings"], &mut differing);
+            if !differing.is_empty() {
+                bail!(
+                    "{} holds a run of another configuration:\n  {}\nNothing was changed. Choose another folder with --out, or \
+                     move that run away.",
+                    self.path.display(),
+                    differing.join("\n  ")
+                )
+            }
+            return Ok(());
+        }
+        fs::create_dir_all(&self.path).with_context(|| {
+            format!("cannot make the run directory {}; choose another place with --out", self.path.display())
+        })?;
+        write_json(&path, config)
+    }
+
+    /// What `config.json` says.
+    ///
+    /// # Errors
+    /// When it is missing or not what was expected.
+    pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
+        read_json(&self.path.join(CONFIG))
+    }
+
+    /// What `result.json` says; `None` while the run is not finished.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn result<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let path = self.path.join(RESULT);
+        if path.exists() { read_json(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// Writes `result.json` and removes the checkpoint, which nobody needs any more.
+    ///
+    /// # Errors
+    /// When the disk is full or the directory not writable.
+    pub fn finish(&self, result: &impl Serialize) -> Result<()> {
+        write_json(&self.path.join(RESULT), result)?;
+        // Only space is lost when it stays.
+        let _ = fs::remove_file(self.path.join(CHECKPOINT));
+        Ok(())
+    }
+
+    /// The tensors of the last checkpoint; `None` before the first.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn checkpoint(&self) -> Result<Option<HashMap<String, Tensor>>> {
+        let path = self.path.join(CHECKPOINT);
+        if !path.exists() {
+            return Ok(None);
+        }
+        load_tensors(&path).map(Some)
+    }
+
+    /// Replaces the checkpoint.
+    ///
+    /// # Errors
+    /// When the disk is full or the directory not writable; the last checkpoint is still there then.
+    pub fn save_checkpoint(&self, tensors: &HashMap<String, Tensor>) -> Result<()> {
+        self.save_tensors(CHECKPOINT, tensors)
+    }
+
+    /// Writes tensors to a safetensors file of that name.
+    ///
+    /// # Errors
+    /// When the disk is full or the directory not writable.
+    pub fn save_tensors(&self, name: &str, tensors: &HashMap<String, Tensor>) -> Result<()> {
+        write_atomically(&self.path.join(name), |path| Ok(candle_core::safetensors::save(tensors, path)?))
+    }
+
+    /// Reads a safetensors file of that name.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn load_tensors(&self, name: &str) -> Result<HashMap<String, Tensor>> {
+        load_tensors(&self.path.join(name))
+    }
+
+    /// Whether there is a file of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.path.join(name).exists()
+    }
+
+    /// Opens `metrics.jsonl` for the steps from `step` on: lines of later steps, which a killed run had written after its last
+    /// checkpoint, are dropped, and so is a half-written last line.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn metrics_from(&self, step: usize) -> Result<MetricsLog> {
+        let path = self.path.join(METRICS);
+        let mut kept = String::new();
+        for line in self.metrics()? {
+            if line["step"].as_u64().is_some_and(|s| s <= step as u64) {
+                kept.push_str(&line.to_string());
+                kept.push('\n');
+            }
+        }
+        write_atomically(&path, |to| Ok(fs::write(to, &kept)?))?;
+        let file = OpenOptions::new().append(true).open(&path);
+        Ok(MetricsLog { file: file.with_context(|| format!("cannot write {}", path.display()))?, path })
+    }
+
+    /// The lines of `metrics.jsonl`; none if there is no such file. A half-written line is left out.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn metrics(&self) -> Result<Vec<Value>> {
+        let path = self.path.join(METRICS);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+}
+
+/// The open `metrics.jsonl`: one JSON object a logged step.
+#[derive(Debug)]
+pub struct MetricsLog {
+    file: File,
+    path: PathBuf,
+}
+
+impl MetricsLog {
+    /// Appends a line and flushes it.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn push(&mut self, line: &Value) -> Result<()> {
+        let written = self.file.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.file.flush());
+        written.with_context(|| format!("cannot write {}; is the disk full?", self.path.display()))
+    }
+}
+
+/// Reads a JSON file.
+///
+/// # Errors
+/// When it is missing, damaged or not of that form; the message names the file.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not what this program writes", path.display()))
+}
+
+/// Writes a JSON file in one go.
+///
+/// # Errors
+/// When the disk is full or the directory not writable.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)? + "\n";
+    write_atomically(path, |to| Ok(fs::write(to, text.as_bytes())?))
+}
+
+/// Lets `write` make a file under another name, then gives it its own.
+///
+/// # Errors
+/// When the disk is full or the directory not writable; a file that was there before is then still there.
+pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let written = write(&part).and_then(|()| {
+        File::open(&part)?.sync_all()?;
+        Ok(fs::rename(&part, path)?)
+    });
+    written.map_err(|error| {
+        let _ = fs::remove_file(&part);
+        error.context(format!("cannot write {}; is the disk full or the folder read-only?", path.display()))
+    })
+}
+
+fn load_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
+    candle_core::safetensors::load(path, &Device::Cpu).with_context(|| {
+        format!("cannot read {}; if it is damaged, remove it: the run then starts from its beginning", path.display())
+    })
+}
+
+/// Lists where two JSON values differ: `path: stored x, requested y`.
+fn differences(path: &str, stored: &Value, requested: &Value, found: &mut Vec<String>) {
+    match (stored, requested) {
+        (Value::Object(a), Value::Object(b)) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))).collect();
+            keys.sort();
+            for key in keys {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                differences(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), found);
+            }
+        }
+        (a, b) if a != b => found.push(format!("{path}: stored {a}, requested {b}")),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn run() -> (tempfile::TempDir, RunDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path().join("a/b"));
+        (dir, run)
+    }
+
+    #[test]
+    fn another_configuration_is_refused_and_named() -> Result<()> {
+        let (_dir, run) = run();
+        run.open(&json!({"settings": {"steps": 10, "lr": 0.1}, "source": "hub"}))?;
+        run.open(&json!({"settings": {"steps": 10, "lr": 0.1}, "source": "embedded"}))?;
+        let error = run.open(&json!({"settings": {"steps": 20, "lr": 0.1}})).unwrap_err().to_string();
+        assert!(error.contains("steps: stored 10, requested 20") && !error.contains("lr:"), "{error}");
+        assert_eq!(run.config::<Value>()?["source"], "hub");
+        Ok(())
+    }
+
+    #[test]
+    fn metrics_behind_the_checkpoint_and_half_lines_are_dropped() -> Result<()> {
+        let (_dir, run) = run();
+        run.open(&json!({}))?;
+        let mut log = run.metrics_from(0)?;
+        for step in [50, 100, 150] {
+            log.push(&json!({"step": step}))?;
+        }
+        fs::write(run.path().join(METRICS), fs::read_to_string(run.path().join(METRICS))? + "{\"step\": 1")?;
+        run.metrics_from(100)?.push(&json!({"step": 125}))?;
+        let steps: Vec<_> = run.metrics()?.iter().map(|line| line["step"].as_u64()).collect();
+        assert_eq!(steps, [Some(50), Some(100), Some(125)]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() -> Result<()> {
+        let (_dir, run) = run();
+        run.open(&json!({}))?;
+        let path = run.path().join("x.json");
+        write_json(&path, &1)?;
+        let error = write_atomically(&path, |part| {
+            fs::write(part, "half")?;
+            bail!("no space left")
+        });
+        assert!(format!("{:#}", error.unwrap_err()).contains("no space left"));
+        assert_eq!(read_json::<i32>(&path)?, 1);
+        assert_eq!(fs::read_dir(run.path())?.count(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn damaged_files_are_named() {
+        let (_dir, run) = run();
+        run.open(&json!({})).unwrap();
+        fs::write(run.path().join(CHECKPOINT), "not tensors").unwrap();
+        assert!(format!("{:#}", run.checkpoint().unwrap_err()).contains(CHECKPOINT));
+        fs::write(run.path().join(RESULT), "{").unwrap();
+        assert!(format!("{:#}", run.result::<Value>().unwrap_err()).contains(RESULT));
+    }
+}

@@ -1,0 +1,279 @@
+//! THE training loop; there is one. What differs between experiments is their [`Task`].
+//!
+//! A run is a pure function of its configuration: the batch of a step depends on the step alone, the schedule too, and a checkpoint
+//! holds the rest (weights, the optimiser's state, the sums since the last logged line). So a run that was killed goes on from its
+//! checkpoint and ends with the same weights, bit for bit, as one that was not.
+
+use crate::budget::{Budget, OptimiserConfig};
+use crate::metrics::Tally;
+use crate::record::RunDir;
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Instant;
+use stn_core::init::SeededVarMap;
+use stn_core::optim::{AdamW, AdamWConfig, Optimiser, ParamGroup, Sgd, SgdConfig};
+
+/// Steps between two lines of the metrics.
+const LOG_EVERY: usize = 50;
+
+/// Batches that the background thread may be ahead.
+const AHEAD: usize = 4;
+
+/// What an experiment tells the training loop: its batches, its loss and its validation.
+pub trait Task: Sync {
+    /// What a step trains on.
+    type Batch: Send;
+
+    /// Makes the batch of a step, from the step and the run's seed alone. Called on a background thread.
+    ///
+    /// # Errors
+    /// When the data cannot be read.
+    fn batch(&self, step: usize) -> Result<Self::Batch>;
+
+    /// The loss of a batch in training.
+    ///
+    /// # Errors
+    /// When the model does not fit the batch.
+    fn loss(&self, batch: &Self::Batch) -> Result<Loss>;
+
+    /// The error on the validation images in percent; `None` where none are held out.
+    ///
+    /// # Errors
+    /// When the model does not fit the images.
+    fn validate(&self) -> Result<Option<f64>>;
+}
+
+/// What one batch cost.
+#[derive(Debug)]
+pub struct Loss {
+    /// The mean over the batch, a scalar to differentiate.
+    pub value: Tensor,
+    /// Examples in the batch.
+    pub examples: usize,
+    /// Examples classified wrongly.
+    pub wrong: usize,
+}
+
+/// How the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished {
+        /// Seconds of training, over all sittings.
+        seconds: f64,
+    },
+    /// Stopped on request; the checkpoint holds `step` steps.
+    Interrupted {
+        /// Steps done.
+        step: usize,
+    },
+}
+
+/// How often the loop saves and validates.
+#[derive(Debug, Clone, Copy)]
+pub struct Cadence {
+    /// Steps between two checkpoints.
+    pub checkpoint: usize,
+    /// Validations over the whole run.
+    pub validations: usize,
+}
+
+impl Default for Cadence {
+    fn default() -> Self {
+        Self { checkpoint: 100, validations: 10 }
+    }
+}
+
+/// Makes the budget's optimiser for all trainable variables.
+///
+/// # Errors
+/// When a variable is not of a float type.
+pub fn optimiser(budget: &Budget, vars: &SeededVarMap) -> Result<Box<dyn Optimiser>> {
+    let groups = vec![ParamGroup::new(vars.trainable_vars())];
+    Ok(match budget.optimiser {
+        OptimiserConfig::Sgd { lr, momentum } => {
+            Box::new(Sgd::new(groups, SgdConfig { lr, momentum, ..Default::default() })?)
+        }
+        OptimiserConfig::Adamw { lr, weight_decay } => {
+            Box::new(AdamW::new(groups, AdamWConfig { lr, weight_decay, ..Default::default() })?)
+        }
+    })
+}
+
+/// Trains from the run's last checkpoint, or from the start, to the budget's last step or until `stop` is set.
+///
+/// # Errors
+/// When a batch cannot be made, the loss is no number, or the run directory cannot be written. The last checkpoint stays.
+pub fn train<T: Task>(
+    task: &T,
+    vars: &SeededVarMap,
+    budget: &Budget,
+    cadence: Cadence,
+    run: &RunDir,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let mut state = State { step: 0, seconds: 0.0, tally: Tally::default(), optimiser: optimiser(budget, vars)? };
+    if let Some(checkpoint) = run.checkpoint()? {
+        state.restore(checkpoint, vars).with_context(|| format!("the checkpoint in {}", run.path().display()))?;
+    }
+    let mut log = run.metrics_from(state.step)?;
+    let console = Console::new(budget, state.step);
+    let validate_every = budget.steps.div_ceil(cadence.validations.max(1));
+    let mut clock = Instant::now();
+    let start = state.step;
+
+    std::thread::scope(|scope| {
+        let (sender, batches) = mpsc::sync_channel(AHEAD);
+        scope.spawn(move || {
+            for step in start..budget.steps {
+                let batch = task.batch(step);
+                let failed = batch.is_err();
+                if sender.send(batch).is_err() || failed {
+                    break; // the loop has ended, or hears of the error
+                }
+            }
+        });
+        for step in start..budget.steps {
+            let batch = batches.recv().context("the thread that makes the batches has died")??;
+            state.optimiser.set_learning_rate(budget.learning_rate(step));
+            let loss = task.loss(&batch)?;
+            let value = f64::from(loss.value.to_scalar::<f32>()?);
+            if !value.is_finite() {
+                bail!(
+                    "the loss is {value} at step {step}; a smaller learning rate may help. The run's last checkpoint is in {}",
+                    run.path().display()
+                )
+            }
+            state.optimiser.step(&loss.value.backward()?)?;
+            state.step = step + 1;
+            state.tally.add(loss.examples, loss.wrong, value);
+
+            let last = state.step == budget.steps;
+            let validation = if state.step % validate_every == 0 || last { task.validate()? } else { None };
+            if state.step.is_multiple_of(LOG_EVERY) || last || validation.is_some() {
+                let mut line = json!({
+                    "step": state.step,
+                    "loss": state.tally.mean_loss(),
+                    "error_percent": state.tally.error_percent(),
+                    "lr": budget.learning_rate(step),
+                    "seconds": state.seconds + clock.elapsed().as_secs_f64(),
+                });
+                if let Some(validation) = validation {
+                    line["val_error_percent"] = json!(validation);
+                }
+                log.push(&line)?;
+                console.report(&state, validation);
+                state.tally = Tally::default();
+            }
+            console.bar.inc(1);
+            let stopped = stop.load(Ordering::Relaxed) && !last;
+            if last || stopped || state.step.is_multiple_of(cadence.checkpoint) {
+                state.seconds += clock.elapsed().as_secs_f64();
+                clock = Instant::now();
+                run.save_checkpoint(&state.tensors(vars)?)?;
+            }
+            if stopped {
+                console.bar.abandon();
+                return Ok(Outcome::Interrupted { step: state.step });
+            }
+        }
+        console.bar.finish_and_clear();
+        Ok(Outcome::Finished { seconds: state.seconds })
+    })
+}
+
+/// All that a run needs to go on, apart from the weights.
+struct State {
+    /// Steps done.
+    step: usize,
+    /// Seconds of training before this sitting's clock.
+    seconds: f64,
+    /// Sums since the last logged line.
+    tally: Tally,
+    optimiser: Box<dyn Optimiser>,
+}
+
+impl State {
+    fn tensors(&self, vars: &SeededVarMap) -> Result<HashMap<String, Tensor>> {
+        let mut tensors = HashMap::new();
+        tensors.extend(vars.tensors()?.into_iter().map(|(name, tensor)| (format!("model/{name}"), tensor)));
+        tensors.extend(self.optimiser.state()?.into_iter().map(|(name, tensor)| (format!("optimiser/{name}"), tensor)));
+        let Tally { examples, wrong, loss } = self.tally;
+        let progress = [self.step as f64, self.seconds, examples as f64, wrong as f64, loss];
+        tensors.insert("progress".into(), Tensor::new(&progress, &Device::Cpu)?);
+        Ok(tensors)
+    }
+
+    fn restore(&mut self, tensors: HashMap<String, Tensor>, vars: &SeededVarMap) -> Result<()> {
+        let (mut model, mut optimiser, mut progress) = (HashMap::new(), HashMap::new(), None);
+        for (name, tensor) in tensors {
+            match name.split_once('/') {
+                Some(("model", name)) => _ = model.insert(name.to_string(), tensor),
+                Some(("optimiser", name)) => _ = optimiser.insert(name.to_string(), tensor),
+                _ if name == "progress" => progress = Some(tensor.to_vec1::<f64>()?),
+                _ => bail!("unexpected tensor {name}"),
+            }
+        }
+        let Some(&[step, seconds, examples, wrong, loss]) = progress.as_deref() else {
+            bail!("the tensor `progress` of five numbers is missing; remove the file to start again")
+        };
+        vars.load(&model)?;
+        self.optimiser.load_state(&optimiser)?;
+        self.tally = Tally { examples: examples as usize, wrong: wrong as usize, loss };
+        (self.step, self.seconds) = (step as usize, seconds);
+        Ok(())
+    }
+}
+
+/// The progress bar, with a line for every validation that stays on the screen.
+struct Console<'a> {
+    bar: ProgressBar,
+    budget: &'a Budget,
+    /// The step and the time at which this sitting began.
+    start: (usize, Instant),
+}
+
+const TEMPLATE: &str = "  {bar:24} {pos}/{len} steps  {msg}  {eta} left";
+
+impl<'a> Console<'a> {
+    fn new(budget: &'a Budget, start: usize) -> Self {
+        let bar = ProgressBar::new(budget.steps as u64).with_position(start as u64);
+        // A test checks the template; without it the bar is plain.
+        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+            bar.set_style(style);
+        }
+        bar.reset_eta();
+        Self { bar, budget, start: (start, Instant::now()) }
+    }
+
+    fn report(&self, state: &State, validation: Option<f64>) {
+        let (loss, error) = (state.tally.mean_loss(), state.tally.error_percent());
+        let images = ((state.step - self.start.0) * self.budget.batch) as f64;
+        let rate = images / self.start.1.elapsed().as_secs_f64().max(1e-9);
+        self.bar.set_message(format!("loss {loss:.4}  error {error:.2} %  {rate:.0} images/s"));
+        if let Some(validation) = validation {
+            let (step, steps) = (state.step, self.budget.steps);
+            self.bar.suspend(|| {
+                println!(
+                    "  step {step:>6}/{steps}  loss {loss:.4}  training error {error:.2} %  validation error \
+                     {validation:.2} %  {rate:.0} images/s"
+                );
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_progress_template_is_valid() {
+        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
+    }
+}
