@@ -1,6 +1,5 @@
 //! MNIST from the hub's parquet files, downloaded or embedded.
 
-use std::fs::File;
 use std::io::Cursor;
 use std::path::PathBuf;
 
@@ -9,7 +8,6 @@ use bytes::Bytes;
 use candle_core::{DType, Device, Tensor};
 use image::codecs::png::PngDecoder;
 use image::{ColorType, ImageDecoder};
-use parquet::file::reader::ChunkReader;
 use rayon::prelude::*;
 
 use super::hub::{Hub, Repository};
@@ -100,8 +98,8 @@ impl Mnist {
     /// When the decoded pixels are not MNIST's.
     pub fn embedded(reason: impl Into<String>) -> Result<Self> {
         let source = DataSource::Embedded { reason: reason.into() };
-        let train = decode("embedded MNIST train", Bytes::from_static(TRAIN))?;
-        let test = decode("embedded MNIST test", Bytes::from_static(TEST))?;
+        let train = decode(&Table::open("embedded MNIST train", Bytes::from_static(TRAIN))?)?;
+        let test = decode(&Table::open("embedded MNIST test", Bytes::from_static(TEST))?)?;
         Self::verified(train, test, source)
     }
 
@@ -143,9 +141,7 @@ impl Mnist {
 fn decode_files(files: &[PathBuf]) -> Result<Dataset> {
     let mut all = Dataset::new(Vec::new(), Vec::new(), 1, SIDE, SIDE)?;
     for path in files {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-        let mut shard = decode(&name, file)?;
+        let mut shard = decode(&Table::open_file(path)?)?;
         all.images.append(&mut shard.images);
         all.labels.append(&mut shard.labels);
     }
@@ -156,9 +152,9 @@ fn decode_files(files: &[PathBuf]) -> Result<Dataset> {
 ///
 /// # Errors
 ///
-/// When a column is missing, a row cannot be decoded or has another size or label; `name` stands for the file.
-pub fn decode<R: ChunkReader + 'static>(name: &str, file: R) -> Result<Dataset> {
-    let table = Table::open(name, file)?;
+/// When a column is missing, a row cannot be decoded or has another size or label.
+pub fn decode(table: &Table) -> Result<Dataset> {
+    let name = table.name();
     let pngs = table.bytes("image.bytes")?;
     let labels = table.integers("label")?;
     let mut images = vec![0; pngs.len() * SIDE * SIDE];
@@ -198,6 +194,10 @@ mod tests {
             .write_image(&vec![7; size as usize], width, height, color)
             .unwrap();
         bytes
+    }
+
+    fn decode(name: &str, file: Bytes) -> Result<Dataset> {
+        super::decode(&Table::open(name, file)?)
     }
 
     fn error(rows: &[(Vec<u8>, i64)]) -> String {

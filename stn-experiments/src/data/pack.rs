@@ -16,6 +16,7 @@ use parquet::schema::parser::parse_message_type;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::table::Table;
 use super::{Dataset, hex, mnist};
 
 /// The hub's schema of an image set with labels.
@@ -64,7 +65,7 @@ pub fn pack_mnist(idx_dir: &Path, out_dir: &Path) -> Result<()> {
         let bytes = parquet(&data)?;
         let write = || File::create(&path)?.write_all(&bytes);
         write().with_context(|| format!("cannot write {}", path.display()))?;
-        let back = mnist::decode(split, bytes::Bytes::from(bytes))?;
+        let back = mnist::decode(&Table::open(split, bytes.into())?)?;
         ensure!(back == data, "MNIST {split}: what was written does not read back");
     }
     Ok(())
@@ -88,7 +89,8 @@ fn parse_idx(bytes: &[u8]) -> Result<(Vec<usize>, Vec<u8>)> {
         header.chunks_exact(4).map(|b| b.iter().fold(0, |n, &byte| n << 8 | usize::from(byte))).collect();
     let data = &bytes[4 + 4 * dims..];
     let expected = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    ensure!(expected == Some(data.len()), "idx: shape {shape:?} needs {expected:?} bytes, got {}", data.len());
+    let expected = expected.with_context(|| format!("idx: shape {shape:?} is too large"))?;
+    ensure!(expected == data.len(), "idx: shape {shape:?} needs {expected} bytes, got {}", data.len());
     Ok((shape, data.to_vec()))
 }
 
@@ -155,9 +157,34 @@ mod tests {
     use super::*;
 
     #[test]
-    #[ignore = "makes the embedded files: MNIST_IDX=<idx files> MNIST_OUT=<folder>"]
-    fn pack() {
-        let dir = |name| std::path::PathBuf::from(std::env::var_os(name).unwrap());
-        pack_mnist(&dir("MNIST_IDX"), &dir("MNIST_OUT")).unwrap();
+    fn idx_files_are_checked() {
+        let good = [&[0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3][..], &[1, 2, 3, 4, 5, 6]].concat();
+        assert_eq!(parse_idx(&good).unwrap(), (vec![2, 3], vec![1, 2, 3, 4, 5, 6]));
+        let error = |bytes: &[u8]| parse_idx(bytes).unwrap_err().to_string();
+        assert_eq!(error(&good[..3]), "idx: file ends within the magic number");
+        assert_eq!(error(&good[..9]), "idx: file ends within the dimensions");
+        assert_eq!(error(&good[..17]), "idx: shape [2, 3] needs 6 bytes, got 5");
+        let floats = "idx: magic number must be 00 00 08 xx (unsigned bytes), got [00, 00, 0d, 02]";
+        assert_eq!(error(&[0, 0, 13, 2]), floats);
+        // Sizes whose product overflows.
+        assert!(parse_idx(&[&[0, 0, 8, 3][..], &[255; 12]].concat()).is_err());
+    }
+
+    #[test]
+    fn only_the_original_files_are_packed() {
+        let (idx, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let error = pack_mnist(idx.path(), out.path()).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read ") && error.ends_with("train-images-idx3-ubyte"), "{error}");
+        fs::write(idx.path().join("train-images-idx3-ubyte"), b"other").unwrap();
+        let error = pack_mnist(idx.path(), out.path()).unwrap_err().to_string();
+        assert!(error.starts_with("train-images-idx3-ubyte: sha256 must be ba89"), "{error}");
+        assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn packing_is_deterministic() {
+        let test = crate::data::Mnist::embedded("asked for").unwrap().test;
+        let embedded = include_bytes!("../../../data/mnist/test-00000-of-00001.parquet");
+        assert!(parquet(&test).unwrap() == embedded, "the embedded test file cannot be made again");
     }
 }

@@ -1,28 +1,43 @@
 //! A parquet file read by column name, with errors that say which row is wrong.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use parquet::basic::Type;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, DataType};
-use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use rayon::prelude::*;
 
-/// Reads whole columns of a parquet file, or of its bytes in memory.
-pub struct Table<R: ChunkReader> {
+/// Reads whole columns of a parquet file that lies in memory.
+///
+/// In memory, because row groups are read in parallel: over a `File` the parquet crate duplicates the descriptor, the duplicates share
+/// one position, and the groups would read each other's bytes.
+pub struct Table {
     name: String,
-    reader: SerializedFileReader<R>,
+    reader: SerializedFileReader<Bytes>,
 }
 
-impl<R: ChunkReader + 'static> Table<R> {
-    /// Opens a file; `name` stands for it in errors.
+impl Table {
+    /// Reads a file into memory and opens it; its name stands for it in errors.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, and as [`Table::open`].
+    pub fn open_file(path: &Path) -> Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let bytes = std::fs::read(path).with_context(|| format!("{name}: cannot read the file"))?;
+        Self::open(name, Bytes::from(bytes))
+    }
+
+    /// Opens the bytes of a file; `name` stands for it in errors.
     ///
     /// # Errors
     ///
     /// When it is no parquet file, is truncated, or has no rows.
-    pub fn open(name: impl Into<String>, file: R) -> Result<Self> {
+    pub fn open(name: impl Into<String>, file: Bytes) -> Result<Self> {
         let name = name.into();
         let reader = SerializedFileReader::new(file).with_context(|| format!("{name}: not a whole parquet file"))?;
         let table = Self { name, reader };

@@ -65,9 +65,8 @@ fn weights() -> Vec<[f64; COUNT]> {
     for k in 0..COUNT {
         left[k] = terms(control(k));
         right[k][k] = 1.0;
-        for side in COUNT..SYSTEM {
-            left[side][k] = left[k][side];
-        }
+        let [one, x, y] = [left[k][COUNT], left[k][COUNT + 1], left[k][COUNT + 2]];
+        (left[COUNT][k], left[COUNT + 1][k], left[COUNT + 2][k]) = (one, x, y);
     }
     solve(&mut left, &mut right);
     let pixel = |i: usize| {

@@ -3,21 +3,23 @@
 //! Files lie where every hub client keeps them (`HF_HUB_CACHE`, or `HF_HOME/hub`), so a copy that another tool has
 //! fetched is used as it is. A file that is in the cache and whose hash is right costs no network at all.
 //!
-//! Every file is verified before it is used, fresh or cached (see [`verify`]): `hf-hub` 1.0 checks neither the status of
+//! Every file is verified by its hash before it is used, fresh or cached: `hf-hub` 1.0 checks neither the status of
 //! the final GET nor size or hash, so the body of a 403 could stay in the cache as a data file for ever. What does not
 //! match is removed, with a notice, and fetched once more.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use hf_hub::{HFClient, HFClientSync, HFRepositorySync, RepoType, split_id};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use hf_hub::{HFClient, HFClientSync, HFError, HFRepositorySync, HFResult, RepoType, split_id};
 
+mod cache;
+mod shards;
 mod verify;
 mod watch;
 
+use shards::{is_complete, shard};
 use watch::{Watch, within};
 
 /// Says what a repository holds.
@@ -164,10 +166,10 @@ impl Hub {
     ) -> Result<Fetched> {
         let mut again = false;
         loop {
-            let watch = Arc::new(Watch::new(name));
+            let watch = Arc::new(Watch::new(name, self.answer, self.stall));
             let (handle, seen, file) = (handle.clone(), watch.clone(), name.to_string());
             let revision = repository.revision;
-            let got = within(self.stall, &watch, move || {
+            let got = within(&watch, move || {
                 let download = handle.download_file().filename(file).revision(revision);
                 download.force_download(again).progress(seen).send()
             });
@@ -176,7 +178,7 @@ impl Hub {
                 Ok(path) => verify::verify(&path, &self.blobs(repository), watch.size())
                     .inspect_err(|_| verify::remove(&path))
                     .context("not the file that the hub announced"),
-                Err(error) => Err(error.into()),
+                Err(error) => Err(self.plain(error)),
             };
             match (verified, self.cached(repository, name)) {
                 (Ok(()), Some((path, commit))) => return Ok(Fetched { files: vec![path], commit }),
@@ -200,22 +202,33 @@ impl Hub {
         let client = self.client()?;
         let (owner, name) = split_id(repository.id);
         let revision = repository.revision;
-        let watch = Arc::new(Watch::silent());
+        let watch = Arc::new(Watch::silent(self.answer));
         let siblings = match repository.kind {
             Kind::Dataset => {
                 let handle = client.dataset(owner, name);
                 let ask = move || Ok(handle.info().revision(revision).send()?.siblings);
-                within(self.answer, &watch, ask)
+                within(&watch, ask)
             }
             Kind::Model => {
                 let handle = client.model(owner, name);
                 let ask = move || Ok(handle.info().revision(revision).send()?.siblings);
-                within(self.answer, &watch, ask)
+                within(&watch, ask)
             }
         };
-        let siblings = siblings.and_then(|answer: hf_hub::HFResult<_>| Ok(answer?));
-        let siblings = siblings.with_context(|| format!("{}: no answer from the hub", repository.id))?;
+        let siblings = siblings.and_then(|answer: HFResult<_>| answer.map_err(|error| self.plain(error)));
+        let siblings = siblings.with_context(|| format!("{}: no list of files from the hub", repository.id))?;
         Ok(siblings.unwrap_or_default().into_iter().map(|s| s.rfilename).collect())
+    }
+
+    /// Says in one line why a request failed; the chain below it repeats itself five times over.
+    fn plain(&self, error: HFError) -> anyhow::Error {
+        match error {
+            HFError::Request { source, .. } => {
+                let error = anyhow::Error::from(source);
+                anyhow!("request to {} failed: {}", self.endpoint, error.root_cause())
+            }
+            error => error.into(),
+        }
     }
 
     /// Builds a client that gives up soon: one more try a request.
@@ -227,67 +240,6 @@ impl Hub {
             .build_sync()
             .context("cannot set up the hub's client")
     }
-
-    /// The repository's folder in the cache.
-    fn folder(&self, repository: &Repository) -> PathBuf {
-        let kind = match repository.kind {
-            Kind::Dataset => "datasets",
-            Kind::Model => "models",
-        };
-        self.cache.join(format!("{kind}--{}", repository.id.replace('/', "--")))
-    }
-
-    fn blobs(&self, repository: &Repository) -> PathBuf {
-        self.folder(repository).join("blobs")
-    }
-
-    /// The cached snapshot and its commit. Read without `hf-hub`, so that cached data need no client, TLS or certificates.
-    fn snapshot(&self, repository: &Repository) -> Option<(PathBuf, String)> {
-        let (folder, revision) = (self.folder(repository), repository.revision);
-        let is_commit = revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit());
-        let commit = if is_commit {
-            revision.to_string()
-        } else {
-            let commit = fs::read_to_string(folder.join("refs").join(revision)).ok()?;
-            commit.trim().to_string()
-        };
-        Some((folder.join("snapshots").join(&commit), commit))
-    }
-
-    fn cached(&self, repository: &Repository, name: &str) -> Option<(PathBuf, String)> {
-        let (snapshot, commit) = self.snapshot(repository)?;
-        let path = snapshot.join(name);
-        // A link to a blob that is gone does not exist.
-        path.exists().then_some((path, commit))
-    }
-
-    /// The split's cached files, or none when a shard is missing.
-    fn cached_names(&self, repository: &Repository, folder: &str, split: &str) -> Vec<String> {
-        let snapshot = self.snapshot(repository);
-        let entries = snapshot.and_then(|(dir, _)| fs::read_dir(dir.join(folder)).ok());
-        let names = entries.into_iter().flatten().filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            Some(format!("{folder}/{name}"))
-        });
-        let mut names: Vec<_> = names.filter(|name| shard(name, folder, split).is_some()).collect();
-        names.sort();
-        let whole = is_complete(&names, folder, split);
-        if whole { names } else { Vec::new() }
-    }
-}
-
-/// Reads `{folder}/{split}-00001-of-00003.parquet` as (1, 3).
-fn shard(name: &str, folder: &str, split: &str) -> Option<(usize, usize)> {
-    let name = name.strip_prefix(folder)?.strip_prefix('/')?;
-    let name = name.strip_prefix(split)?.strip_prefix('-')?;
-    let (index, count) = name.strip_suffix(".parquet")?.split_once("-of-")?;
-    Some((index.parse().ok()?, count.parse().ok()?))
-}
-
-/// Says whether sorted names are shards 0..n of n.
-fn is_complete(names: &[String], folder: &str, split: &str) -> bool {
-    let expected = (0..names.len()).map(|index| Some((index, names.len())));
-    !names.is_empty() && names.iter().map(|name| shard(name, folder, split)).eq(expected)
 }
 
 fn not_cached(repository: &Repository, name: &str) -> String {
@@ -295,36 +247,4 @@ fn not_cached(repository: &Repository, name: &str) -> String {
         "{} {name} is not in the cache at revision {}; fetch it once without --offline",
         repository.id, repository.revision
     )
-}
-
-/// Says whether `path` ends as a parquet file does.
-fn is_parquet(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "parquet")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shards() {
-        assert_eq!(shard("mnist/train-00001-of-00003.parquet", "mnist", "train"), Some((1, 3)));
-        for other in [
-            "mnist/test-00000-of-00001.parquet",
-            "fashion/train-00000-of-00001.parquet",
-            "mnist/train-00000-of-00001.json",
-            "mnist/../train-00000-of-00001.parquet",
-            "mnist/train-00000-of-../x.parquet",
-            "mnist/train.parquet",
-        ] {
-            assert_eq!(shard(other, "mnist", "train"), None, "{other}");
-        }
-        let names = |range: std::ops::Range<usize>, n: usize| -> Vec<_> {
-            range.map(|i| format!("d/s-{i:05}-of-{n:05}.parquet")).collect()
-        };
-        assert!(is_complete(&names(0..3, 3), "d", "s"));
-        assert!(!is_complete(&names(0..2, 3), "d", "s"));
-        assert!(!is_complete(&names(1..3, 2), "d", "s"));
-        assert!(!is_complete(&[], "d", "s"));
-    }
 }

@@ -11,7 +11,6 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-use super::is_parquet;
 use crate::data::hex;
 
 /// Checks hash, size and, of a parquet file, the magic at both ends.
@@ -25,7 +24,7 @@ use crate::data::hex;
 pub(super) fn verify(path: &Path, blobs: &Path, size: Option<u64>) -> Result<()> {
     let mut file = File::open(path).context("cannot open the file")?;
     let (sha256, length, start) = hash(&mut file).context("cannot read the file")?;
-    let got = format!("{length} bytes that start with `{start}`");
+    let got = format!("{length} bytes{start}");
     if let Some(size) = size.filter(|&size| size > 0) {
         ensure!(length == size, "size must be {size} bytes, got {got}");
     }
@@ -40,7 +39,7 @@ pub(super) fn verify(path: &Path, blobs: &Path, size: Option<u64>) -> Result<()>
             ensure!(blobs.join(&sha256).exists(), "sha256 must be that of a blob in the cache, got {sha256} ({got})")
         }
     }
-    if is_parquet(path) {
+    if path.extension().is_some_and(|extension| extension == "parquet") {
         let mut ends = [[0; 4]; 2];
         let mut read = || {
             file.seek(SeekFrom::Start(0))?;
@@ -62,7 +61,7 @@ pub(super) fn remove(path: &Path) {
     let _ = fs::remove_file(path);
 }
 
-/// Hashes a file; also its length and its first bytes as text.
+/// Hashes a file; also its length, and in words how it starts if that is text.
 fn hash(file: &mut File) -> std::io::Result<(String, u64, String)> {
     let (mut hash, mut length, mut start) = (Sha256::new(), 0, Vec::new());
     let mut chunk = vec![0; 1 << 20];
@@ -77,7 +76,9 @@ fn hash(file: &mut File) -> std::io::Result<(String, u64, String)> {
         hash.update(&chunk[..n]);
         length += n as u64;
     }
-    let start = String::from_utf8_lossy(&start).escape_debug().to_string();
+    // An error's body is worth quoting, binary data are not.
+    let text = String::from_utf8(start).ok().filter(|text| !text.is_empty() && !text.contains('\0'));
+    let start = text.map(|text| format!(" that start with `{}`", text.escape_debug())).unwrap_or_default();
     Ok((hex(&hash.finalize()), length, start))
 }
 

@@ -4,13 +4,15 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Follows one request: draws a bar (on a terminal), and remembers when the last byte came and how many were announced.
 pub(super) struct Watch {
     bar: ProgressBar,
+    /// Longest wait for the hub's first answer, then for the next byte.
+    patience: [Duration; 2],
     state: Mutex<State>,
 }
 
@@ -21,20 +23,20 @@ struct State {
 }
 
 impl Watch {
-    /// Watches the download of `name`.
-    pub(super) fn new(name: &str) -> Self {
+    /// Watches the download of `name`; waits `answer` for the hub's first answer, `stall` for the next byte.
+    pub(super) fn new(name: &str, answer: Duration, stall: Duration) -> Self {
         let bar = ProgressBar::no_length().with_message(name.to_string());
         let style = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style);
         }
-        Self { bar, ..Self::silent() }
+        Self { bar, patience: [answer, stall], ..Self::silent(answer) }
     }
 
     /// Watches a request that has no bar.
-    pub(super) fn silent() -> Self {
+    pub(super) fn silent(answer: Duration) -> Self {
         let state = State { moved: Instant::now(), bytes: 0, size: None };
-        Self { bar: ProgressBar::hidden(), state: Mutex::new(state) }
+        Self { bar: ProgressBar::hidden(), patience: [answer; 2], state: Mutex::new(state) }
     }
 
     /// The size that the hub announced, in bytes.
@@ -47,8 +49,12 @@ impl Watch {
         self.bar.finish_and_clear();
     }
 
-    fn idle(&self) -> Duration {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).moved.elapsed()
+    /// How long nothing has moved, and how long that may last.
+    fn idle(&self) -> (Duration, Duration) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let [answer, stall] = self.patience;
+        let patience = if state.size.is_some() { stall } else { answer };
+        (state.moved.elapsed(), patience)
     }
 }
 
@@ -58,6 +64,7 @@ impl ProgressHandler for Watch {
         let bytes = match event {
             ProgressEvent::Download(DownloadEvent::Start { total_bytes, .. }) => {
                 state.size = Some(*total_bytes);
+                state.moved = Instant::now();
                 self.bar.set_length(*total_bytes);
                 0
             }
@@ -76,28 +83,25 @@ impl ProgressHandler for Watch {
     }
 }
 
-/// Does blocking work, but gives up when nothing moves for `patience`.
+/// Does blocking work, but gives up when nothing moves for longer than the watch's patience.
 ///
 /// `hf-hub` sets no timeouts, so where packets vanish a request would hang for minutes. The work goes on in a
 /// thread of its own and is left behind when it hangs: whatever it still writes to the cache is verified when next used.
-pub(super) fn within<T: Send + 'static>(
-    patience: Duration,
-    watch: &Watch,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
+pub(super) fn within<T: Send + 'static>(watch: &Watch, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let (sender, receiver) = channel();
     std::thread::Builder::new()
         .name("hub".into())
         .spawn(move || sender.send(work()))
-        .map_err(|error| anyhow!("cannot start a thread: {error}"))?;
+        .context("cannot start a thread")?;
     loop {
-        match receiver.recv_timeout(patience.saturating_sub(watch.idle())) {
+        // The patience changes with the first answer, so it is asked often.
+        match receiver.recv_timeout(Duration::from_millis(50)) {
             Ok(result) => return Ok(result),
             Err(RecvTimeoutError::Disconnected) => bail!("the request broke off"),
-            Err(RecvTimeoutError::Timeout) if watch.idle() >= patience => {
-                bail!("nothing came for {patience:.1?}")
+            Err(RecvTimeoutError::Timeout) => {
+                let (idle, patience) = watch.idle();
+                ensure!(idle < patience, "nothing came from the hub for {patience:.1?}");
             }
-            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }

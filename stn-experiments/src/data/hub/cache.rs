@@ -1,0 +1,60 @@
+//! Where files lie in the hub's cache: `{kind}s--{owner}--{name}/snapshots/{commit}/{file}`, each a link to a blob.
+//!
+//! Read without `hf-hub`, so that cached data need no client, no TLS and no certificates.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::shards::{is_complete, shard};
+use super::{Hub, Kind, Repository};
+
+impl Hub {
+    /// The repository's folder in the cache.
+    fn folder(&self, repository: &Repository) -> PathBuf {
+        let kind = match repository.kind {
+            Kind::Dataset => "datasets",
+            Kind::Model => "models",
+        };
+        self.cache.join(format!("{kind}--{}", repository.id.replace('/', "--")))
+    }
+
+    /// The folder of the repository's blobs, each named after its etag.
+    pub(super) fn blobs(&self, repository: &Repository) -> PathBuf {
+        self.folder(repository).join("blobs")
+    }
+
+    /// The cached snapshot and its commit.
+    fn snapshot(&self, repository: &Repository) -> Option<(PathBuf, String)> {
+        let (folder, revision) = (self.folder(repository), repository.revision);
+        let is_commit = revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit());
+        let commit = if is_commit {
+            revision.to_string()
+        } else {
+            let commit = fs::read_to_string(folder.join("refs").join(revision)).ok()?;
+            commit.trim().to_string()
+        };
+        Some((folder.join("snapshots").join(&commit), commit))
+    }
+
+    /// A file of the cached snapshot and its commit.
+    pub(super) fn cached(&self, repository: &Repository, name: &str) -> Option<(PathBuf, String)> {
+        let (snapshot, commit) = self.snapshot(repository)?;
+        let path = snapshot.join(name);
+        // A link to a blob that is gone does not exist.
+        path.exists().then_some((path, commit))
+    }
+
+    /// The split's cached files, or none when a shard is missing.
+    pub(super) fn cached_names(&self, repository: &Repository, folder: &str, split: &str) -> Vec<String> {
+        let snapshot = self.snapshot(repository);
+        let entries = snapshot.and_then(|(dir, _)| fs::read_dir(dir.join(folder)).ok());
+        let names = entries.into_iter().flatten().filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            Some(format!("{folder}/{name}"))
+        });
+        let mut names: Vec<_> = names.filter(|name| shard(name, folder, split).is_some()).collect();
+        names.sort();
+        let whole = is_complete(&names, folder, split);
+        if whole { names } else { Vec::new() }
+    }
+}

@@ -1,0 +1,42 @@
+//! Names of a split's parquet files.
+
+/// Reads `{folder}/{split}-00001-of-00003.parquet` as (1, 3).
+pub(super) fn shard(name: &str, folder: &str, split: &str) -> Option<(usize, usize)> {
+    let name = name.strip_prefix(folder)?.strip_prefix('/')?;
+    let name = name.strip_prefix(split)?.strip_prefix('-')?;
+    let (index, count) = name.strip_suffix(".parquet")?.split_once("-of-")?;
+    Some((index.parse().ok()?, count.parse().ok()?))
+}
+
+/// Says whether sorted names are shards 0..n of n.
+pub(super) fn is_complete(names: &[String], folder: &str, split: &str) -> bool {
+    let expected = (0..names.len()).map(|index| Some((index, names.len())));
+    !names.is_empty() && names.iter().map(|name| shard(name, folder, split)).eq(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards() {
+        assert_eq!(shard("mnist/train-00001-of-00003.parquet", "mnist", "train"), Some((1, 3)));
+        for other in [
+            "mnist/test-00000-of-00001.parquet",
+            "fashion/train-00000-of-00001.parquet",
+            "mnist/train-00000-of-00001.json",
+            "mnist/../train-00000-of-00001.parquet",
+            "mnist/train-00000-of-../x.parquet",
+            "mnist/train.parquet",
+        ] {
+            assert_eq!(shard(other, "mnist", "train"), None, "{other}");
+        }
+        let names = |range: std::ops::Range<usize>, n: usize| -> Vec<_> {
+            range.map(|i| format!("d/s-{i:05}-of-{n:05}.parquet")).collect()
+        };
+        assert!(is_complete(&names(0..3, 3), "d", "s"));
+        assert!(!is_complete(&names(0..2, 3), "d", "s"));
+        assert!(!is_complete(&names(1..3, 2), "d", "s"));
+        assert!(!is_complete(&[], "d", "s"));
+    }
+}
