@@ -89,8 +89,8 @@ impl Hub {
 
     /// Reads `HF_ENDPOINT`, and the cache's place from `HF_HUB_CACHE` or `HF_HOME`, as every hub client does.
     pub fn from_env() -> Self {
-        let endpoint = std::env::var("HF_ENDPOINT");
-        let endpoint = endpoint.unwrap_or_else(|_| "https://huggingface.co".into());
+        let endpoint = std::env::var("HF_ENDPOINT").ok().filter(|endpoint| !endpoint.is_empty());
+        let endpoint = endpoint.unwrap_or_else(|| "https://huggingface.co".into());
         Self::new(endpoint, hf_hub::resolve_cache_dir())
     }
 
