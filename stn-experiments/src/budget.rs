@@ -73,7 +73,7 @@ impl Budget {
     fn quick() -> Self {
         Self {
             name: "quick".into(),
-            steps: 2500,
+            steps: 4000,
             batch: 256,
             optimiser: OptimiserConfig::Adamw { lr: 2e-3, weight_decay: 0.01 },
             schedule: Schedule::OneCycle { warmup: 0.1 },

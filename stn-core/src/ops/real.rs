@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, DType, Layout, Result, WithDType};
 
 /// `f32` or `f64`.
-pub(crate) trait Real: WithDType {}
+pub(crate) trait Real: WithDType + Default {}
 impl Real for f32 {}
 impl Real for f64 {}
 

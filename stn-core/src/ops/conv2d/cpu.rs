@@ -90,85 +90,133 @@ impl Problem {
         }
     }
 
-    /// Writes the patches of `images` side by side: row (c, ky, kx), column (image, position).
-    fn gather<T: Real>(&self, images: &[T], patches: &mut [T]) {
-        let (count, positions, stride) = (images.len() / self.image_len(), self.positions(), self.cfg.stride);
-        for (row, line) in patches.chunks_exact_mut(count * positions).enumerate() {
+    /// Writes the patches of a group of images: row (c, ky, kx), column (position, image).
+    fn gather<T: Real>(&self, group: &Interleaved<T>, patches: &mut [T]) {
+        let (n, stride) = (group.count, self.cfg.stride);
+        for (row, line) in patches.chunks_exact_mut(self.positions() * n).enumerate() {
             if self.cfg.padding > 0 {
                 line.fill(T::zero());
             }
-            for (image, line) in images.chunks_exact(self.image_len()).zip(line.chunks_exact_mut(positions)) {
-                self.runs(row, |columns, pixel| {
-                    let line = &mut line[columns];
-                    if stride == 1 {
-                        line.copy_from_slice(&image[pixel..pixel + line.len()]);
-                    } else {
-                        line.iter_mut().zip(image[pixel..].iter().step_by(stride)).for_each(|(to, &from)| *to = from);
-                    }
-                });
-            }
+            self.runs(row, |columns, pixel| {
+                let line = &mut line[columns.start * n..columns.end * n];
+                let pixels = &group.data[pixel * n..];
+                if stride == 1 {
+                    line.copy_from_slice(&pixels[..line.len()]);
+                } else {
+                    let pixels = pixels.chunks(n).step_by(stride);
+                    line.chunks_exact_mut(n).zip(pixels).for_each(|(to, from)| to.copy_from_slice(from));
+                }
+            });
         }
     }
 
     /// Adds the patches back to the pixels they came from.
-    fn scatter<T: Real>(&self, patches: &[T], images: &mut [T]) {
-        let (count, positions, stride) = (images.len() / self.image_len(), self.positions(), self.cfg.stride);
-        for (row, line) in patches.chunks_exact(count * positions).enumerate() {
-            for (image, line) in images.chunks_exact_mut(self.image_len()).zip(line.chunks_exact(positions)) {
-                self.runs(row, |columns, pixel| {
-                    let line = &line[columns];
-                    if stride == 1 {
-                        image[pixel..pixel + line.len()].iter_mut().zip(line).for_each(|(to, &from)| *to += from);
-                    } else {
-                        image[pixel..].iter_mut().step_by(stride).zip(line).for_each(|(to, &from)| *to += from);
-                    }
-                });
+    fn scatter<T: Real>(&self, patches: &[T], group: &mut Interleaved<T>) {
+        let (n, stride) = (group.count, self.cfg.stride);
+        let add = |to: &mut [T], from: &[T]| to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
+        for (row, line) in patches.chunks_exact(self.positions() * n).enumerate() {
+            self.runs(row, |columns, pixel| {
+                let line = &line[columns.start * n..columns.end * n];
+                let pixels = &mut group.data[pixel * n..];
+                if stride == 1 {
+                    add(pixels, line);
+                } else {
+                    pixels.chunks_mut(n).step_by(stride).zip(line.chunks_exact(n)).for_each(|(to, from)| add(to, from));
+                }
+            });
+        }
+    }
+
+    /// The maps of a group of images as a matrix, row o, column (position, image), from (image, o, position).
+    fn maps_to_rows<T: Real>(&self, maps: &[T], rows: &mut [T]) {
+        let (n, positions) = (maps.len() / self.map_len(), self.positions());
+        for (i, map) in maps.chunks_exact(self.map_len()).enumerate() {
+            for (line, row) in map.chunks_exact(positions).zip(rows.chunks_exact_mut(positions * n)) {
+                row[i..].iter_mut().step_by(n).zip(line).for_each(|(to, &from)| *to = from);
             }
         }
     }
 
-    /// The maps of a group of images with their channels as rows, (O, images x positions), from (images, O, positions).
-    fn channels_first<T: Real>(&self, maps: &[T], rows: &mut [T]) {
-        let (count, positions) = (maps.len() / self.map_len(), self.positions());
-        for (i, map) in maps.chunks_exact(self.map_len()).enumerate() {
-            for (o, line) in map.chunks_exact(positions).enumerate() {
-                rows[(o * count + i) * positions..][..positions].copy_from_slice(line);
+    /// The way back, with a bias added to each row.
+    fn rows_to_maps<T: Real>(&self, rows: &[T], bias: &[T], maps: &mut [T]) {
+        let (n, positions) = (maps.len() / self.map_len(), self.positions());
+        for (i, map) in maps.chunks_exact_mut(self.map_len()).enumerate() {
+            let rows = rows.chunks_exact(positions * n).zip(bias);
+            for (line, (row, &bias)) in map.chunks_exact_mut(positions).zip(rows) {
+                line.iter_mut().zip(row[i..].iter().step_by(n)).for_each(|(to, &from)| *to = from + bias);
             }
         }
     }
+}
+
+/// A group of images with the images as the last dimension, (C, H, W, count): what one tap of the kernel sees along a row of positions
+/// is then one run of memory, however small the maps.
+#[derive(Default)]
+struct Interleaved<T> {
+    data: Vec<T>,
+    count: usize,
+}
+
+impl<T: Real> Interleaved<T> {
+    /// Takes in (count, C, H, W).
+    fn load(&mut self, images: &[T], image_len: usize) {
+        self.zeros(images.len(), image_len);
+        for (i, image) in images.chunks_exact(image_len).enumerate() {
+            self.data[i..].iter_mut().step_by(self.count).zip(image).for_each(|(to, &from)| *to = from);
+        }
+    }
+
+    /// Gives out (count, C, H, W).
+    fn store(&self, images: &mut [T], image_len: usize) {
+        for (i, image) in images.chunks_exact_mut(image_len).enumerate() {
+            image.iter_mut().zip(self.data[i..].iter().step_by(self.count)).for_each(|(to, &from)| *to = from);
+        }
+    }
+
+    fn zeros(&mut self, len: usize, image_len: usize) {
+        self.count = len / image_len;
+        self.data.clear();
+        self.data.resize(len, T::zero());
+    }
+}
+
+/// Buffers that a thread keeps from one group to the next.
+#[derive(Default)]
+struct Workspace<T> {
+    group: Interleaved<T>,
+    patches: Vec<T>,
+    rows: Vec<T>,
+}
+
+/// The first `len` elements of a buffer. What they hold is left over.
+fn resized<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    if buffer.len() < len {
+        buffer.resize(len, T::zero());
+    }
+    &mut buffer[..len]
 }
 
 /// The maps, (N, O, H', W').
 pub(super) fn forward<T: Real>(problem: &Problem, input: &[T], weight: &[T], bias: &[T]) -> Vec<T> {
     let (o, k, positions, group) = (problem.kernel.0, problem.patch_len(), problem.positions(), problem.group());
     let mut out = vec![T::zero(); problem.images() * problem.map_len()];
-    if out.is_empty() || k == 0 {
-        return biased(out, bias, positions);
+    if out.is_empty() || input.is_empty() {
+        // Images without channels, or without pixels but those of the padding: the bias everywhere.
+        out.chunks_exact_mut(positions).zip(bias.iter().cycle()).for_each(|(line, &bias)| line.fill(bias));
+        return out;
     }
     out.par_chunks_mut(group * problem.map_len()).zip(input.par_chunks(group * problem.image_len())).for_each_init(
-        || (Vec::new(), Vec::new()),
-        |(patches, rows), (out, images)| {
-            let count = images.len() / problem.image_len();
-            let columns = count * positions;
-            problem.gather(images, resized(patches, k * columns));
+        Workspace::default,
+        |Workspace { group, patches, rows }, (out, images)| {
+            group.load(images, problem.image_len());
+            let columns = group.count * positions;
+            let patches = resized(patches, k * columns);
+            problem.gather(group, patches);
             let rows = resized(rows, o * columns);
-            product(rows, Matrix::new(weight, o, k), Matrix::new(&patches[..k * columns], k, columns), false);
-            for (i, map) in out.chunks_exact_mut(problem.map_len()).enumerate() {
-                for ((o, line), &bias) in map.chunks_exact_mut(positions).enumerate().zip(bias) {
-                    let row = &rows[(o * count + i) * positions..][..positions];
-                    line.iter_mut().zip(row).for_each(|(to, &from)| *to = from + bias);
-                }
-            }
+            product(rows, Matrix::new(weight, o, k), Matrix::new(patches, k, columns), false);
+            problem.rows_to_maps(rows, bias, out);
         },
     );
-    out
-}
-
-/// The maps of images without channels: the bias everywhere.
-fn biased<T: Real>(mut out: Vec<T>, bias: &[T], positions: usize) -> Vec<T> {
-    for (i, line) in out.chunks_exact_mut(positions.max(1)).enumerate() {
-        line.fill(bias[i % bias.len()]);
-    }
     out
 }
 
@@ -180,14 +228,16 @@ pub(super) fn grad_input<T: Real>(problem: &Problem, weight: &[T], grad: &[T]) -
         return out;
     }
     out.par_chunks_mut(group * problem.image_len()).zip(grad.par_chunks(group * problem.map_len())).for_each_init(
-        || (Vec::new(), Vec::new()),
-        |(patches, rows), (images, grad)| {
-            let columns = images.len() / problem.image_len() * positions;
+        Workspace::default,
+        |Workspace { group, patches, rows }, (images, grad)| {
+            group.zeros(images.len(), problem.image_len());
+            let columns = group.count * positions;
             let rows = resized(rows, o * columns);
-            problem.channels_first(grad, rows);
+            problem.maps_to_rows(grad, rows);
             let patches = resized(patches, k * columns);
             product(patches, Matrix::new(weight, o, k).t(), Matrix::new(rows, o, columns), false);
-            problem.scatter(patches, images);
+            problem.scatter(patches, group);
+            group.store(images, problem.image_len());
         },
     );
     out
@@ -196,39 +246,55 @@ pub(super) fn grad_input<T: Real>(problem: &Problem, weight: &[T], grad: &[T]) -
 /// The gradient of the weights, (O, C, kh, kw).
 pub(super) fn grad_weight<T: Real>(problem: &Problem, input: &[T], grad: &[T]) -> Vec<T> {
     let (o, k, positions, group) = (problem.kernel.0, problem.patch_len(), problem.positions(), problem.group());
+    let mut sum = vec![T::zero(); o * k];
     if input.is_empty() || grad.is_empty() {
-        return vec![T::zero(); o * k];
+        return sum;
     }
     let part = problem.images().div_ceil(PARTS).next_multiple_of(group);
     let parts: Vec<Vec<T>> = input
         .par_chunks(part * problem.image_len())
         .zip(grad.par_chunks(part * problem.map_len()))
-        .map(|(images, grad)| {
+        .map_init(Workspace::default, |Workspace { group: interleaved, patches, rows }, (images, grad)| {
             let mut sum = vec![T::zero(); o * k];
-            let (mut patches, mut rows) = (Vec::new(), Vec::new());
             let groups = images.chunks(group * problem.image_len()).zip(grad.chunks(group * problem.map_len()));
             for (images, grad) in groups {
-                let columns = images.len() / problem.image_len() * positions;
-                problem.gather(images, resized(&mut patches, k * columns));
-                let rows = resized(&mut rows, o * columns);
-                problem.channels_first(grad, rows);
-                let patches = Matrix::new(&patches[..k * columns], k, columns);
-                product(&mut sum, Matrix::new(rows, o, columns), patches.t(), true);
+                interleaved.load(images, problem.image_len());
+                let columns = interleaved.count * positions;
+                let patches = resized(patches, k * columns);
+                problem.gather(interleaved, patches);
+                let rows = resized(rows, o * columns);
+                problem.maps_to_rows(grad, rows);
+                product(&mut sum, Matrix::new(rows, o, columns), Matrix::new(patches, k, columns).t(), true);
             }
             sum
         })
         .collect();
-    let mut sum = vec![T::zero(); o * k];
     for part in &parts {
         sum.iter_mut().zip(part).for_each(|(sum, &x)| *sum += x);
     }
     sum
 }
 
-/// The first `len` elements of a buffer that is kept from one group to the next. What they hold is left over.
-fn resized<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    if buffer.len() < len {
-        buffer.resize(len, T::zero());
+/// The gradient of the bias, (O,): one sum a map, these summed over the images in their order.
+pub(super) fn grad_bias<T: Real>(o: usize, positions: usize, grad: &[T]) -> Vec<T> {
+    let mut out = vec![T::zero(); o];
+    if grad.is_empty() {
+        return out;
     }
-    &mut buffer[..len]
+    let sums: Vec<T> = grad.par_chunks(positions).with_min_len(16).map(sum).collect();
+    for image in sums.chunks_exact(o) {
+        out.iter_mut().zip(image).for_each(|(out, &x)| *out += x);
+    }
+    out
+}
+
+/// A sum in sixteen strands, so that it can be vectorised.
+fn sum<T: Real>(values: &[T]) -> T {
+    let mut strands = [T::zero(); 16];
+    let chunks = values.chunks_exact(16);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        strands.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += x);
+    }
+    strands.iter().chain(rest).fold(T::zero(), |sum, &x| sum + x)
 }

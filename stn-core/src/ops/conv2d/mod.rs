@@ -3,7 +3,7 @@
 mod cpu;
 
 use super::real::{Real, contiguous, dispatch};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
 
 /// The options of [`conv2d`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +157,7 @@ impl CustomOp3 for Conv2d {
         } else {
             None
         };
-        let grad_bias = if bias.track_op() { Some(grad.sum((0, 2, 3))?) } else { None };
+        let grad_bias = if bias.track_op() { Some(grad.apply_op1_no_bwd(&GradBias)?) } else { None };
         Ok((grad_input, grad_weight, grad_bias))
     }
 }
@@ -215,5 +215,26 @@ impl CustomOp2 for GradWeight {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         dispatch!(NAME, s1, self.forward((s1, l1), (s2, l2)))
+    }
+}
+
+/// Sums over images and positions; Candle's own sum over these dimensions takes longer than the products.
+struct GradBias;
+
+impl GradBias {
+    fn forward<T: Real>(&self, grad: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, o, h, w) = layout.shape().dims4()?;
+        let out = cpu::grad_bias(o, h * w, contiguous::<T>(NAME, grad, layout)?);
+        Ok((T::to_cpu_storage_owned(out), Shape::from(o)))
+    }
+}
+
+impl CustomOp1 for GradBias {
+    fn name(&self) -> &'static str {
+        "conv2d_grad_bias"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        dispatch!(NAME, storage, self.forward(storage, layout))
     }
 }

@@ -23,17 +23,7 @@ struct Window {
 impl Problem {
     pub(super) fn new(input: &Shape, cfg: Pool2dConfig) -> Result<Self> {
         let (n, c, h, w) = input.dims4()?;
-        let side = |n: usize, kernel: usize, stride: usize, padding: usize| {
-            let span = n + 2 * padding - kernel;
-            if !cfg.ceil_mode {
-                return span / stride + 1;
-            }
-            let count = span.div_ceil(stride) + 1;
-            // The last window must start on the image or in the padding before it.
-            if (count - 1) * stride >= n + padding { count - 1 } else { count }
-        };
-        let out =
-            (side(h, cfg.kernel.0, cfg.stride.0, cfg.padding.0), side(w, cfg.kernel.1, cfg.stride.1, cfg.padding.1));
+        let Some(out) = cfg.out_size((h, w)) else { candle_core::bail!("pool2d: no window of {cfg:?} fits {h}x{w}") };
         Ok(Self { maps: (n, c), size: (h, w), out, cfg })
     }
 
@@ -98,7 +88,7 @@ impl Problem {
             && 2 * self.out.1 <= self.size.1
     }
 
-    /// The index of the window's largest value: the first among equals, a NaN before all.
+    /// The index of the window's largest value: the first among equals; of several NaN the last, as in PyTorch.
     fn argmax<T: Real>(&self, map: &[T], window: &Window) -> usize {
         let mut best = window.rows.start * self.size.1 + window.columns.start;
         for y in window.rows.clone() {
@@ -113,30 +103,38 @@ impl Problem {
     }
 }
 
-/// Whether `a` replaces the maximum `b`: NaN replaces any number, and nothing replaces NaN.
-#[allow(clippy::eq_op)]
+/// Whether `a` replaces the maximum `b`: where it is larger or, as in PyTorch, NaN.
+#[inline]
 fn larger<T: Real>(a: T, b: T) -> bool {
-    a > b || (a != a && b == b)
+    a > b || is_nan(a)
 }
 
-/// The index of the largest of the 2x2 window whose first pixel is `i`.
-fn argmax_2x2<T: Real>(map: &[T], i: usize, width: usize) -> usize {
-    let mut best = i;
-    for j in [i + 1, i + width, i + width + 1] {
-        if larger(map[j], map[best]) {
-            best = j;
-        }
-    }
-    best
+#[inline]
+#[allow(clippy::eq_op)]
+fn is_nan<T: Real>(a: T) -> bool {
+    a != a
+}
+
+#[inline]
+fn largest<T: Real>(b: T, a: T) -> T {
+    if larger(a, b) { a } else { b }
+}
+
+/// The two rows of pixels, in pairs, that each row of 2x2 windows lies on.
+fn row_pairs<T>(map: &[T], width: usize) -> impl Iterator<Item = impl Iterator<Item = (&[T], &[T])>> {
+    map.chunks_exact(2 * width).map(move |rows| {
+        let (upper, lower) = rows.split_at(width);
+        upper.chunks_exact(2).zip(lower.chunks_exact(2))
+    })
 }
 
 pub(super) fn max<T: Real>(problem: &Problem, xs: &[T]) -> Vec<T> {
     let (width, halving) = (problem.size.1, problem.is_halving());
     problem.each_map(problem.out_len(), xs, problem.map_len(), |out, map, _| {
         if halving {
-            for (oy, line) in out.chunks_exact_mut(problem.out.1).enumerate() {
-                for (ox, out) in line.iter_mut().enumerate() {
-                    *out = map[argmax_2x2(map, 2 * oy * width + 2 * ox, width)];
+            for (line, windows) in out.chunks_exact_mut(problem.out.1).zip(row_pairs(map, width)) {
+                for (out, (upper, lower)) in line.iter_mut().zip(windows) {
+                    *out = largest(largest(upper[0], upper[1]), largest(lower[0], lower[1]));
                 }
             }
         } else {
@@ -150,9 +148,21 @@ pub(super) fn max_grad<T: Real>(problem: &Problem, xs: &[T], grad: &[T]) -> Vec<
     problem.each_map(problem.map_len(), xs, problem.map_len(), |out, map, i| {
         let grad = &grad[i * problem.out_len()..][..problem.out_len()];
         if halving {
-            for (oy, line) in grad.chunks_exact(problem.out.1).enumerate() {
-                for (ox, &grad) in line.iter().enumerate() {
-                    out[argmax_2x2(map, 2 * oy * width + 2 * ox, width)] = grad;
+            let rows = out.chunks_exact_mut(2 * width).zip(row_pairs(map, width));
+            for (line, (out, windows)) in grad.chunks_exact(problem.out.1).zip(rows) {
+                let (out_upper, out_lower) = out.split_at_mut(width);
+                let out = out_upper.chunks_exact_mut(2).zip(out_lower.chunks_exact_mut(2));
+                for ((&grad, (upper, lower)), (out_upper, out_lower)) in line.iter().zip(windows).zip(out) {
+                    // Without branches, which the data would make unpredictable: every pixel gets the gradient or zero.
+                    let (mut best, mut at) = (upper[0], 0);
+                    for (i, x) in [(1, upper[1]), (2, lower[0]), (3, lower[1])] {
+                        let replaces = larger(x, best);
+                        best = if replaces { x } else { best };
+                        at = if replaces { i } else { at };
+                    }
+                    let share = |i: u32| if at == i { grad } else { T::zero() };
+                    (out_upper[0], out_upper[1]) = (share(0), share(1));
+                    (out_lower[0], out_lower[1]) = (share(2), share(3));
                 }
             }
         } else {

@@ -38,6 +38,23 @@ impl Pool2dConfig {
     pub const fn ceil_mode(self, ceil_mode: bool) -> Self {
         Self { ceil_mode, ..self }
     }
+
+    /// The number of windows along a side of `n` pixels; `None` if not even one fits.
+    fn windows(&self, n: usize, kernel: usize, stride: usize, padding: usize) -> Option<usize> {
+        let rounding = if self.ceil_mode { stride - 1 } else { 0 };
+        let count = (n + 2 * padding + rounding).checked_sub(kernel)? / stride + 1;
+        // The last window must start on the image or in the padding before it.
+        let behind = self.ceil_mode && (count - 1) * stride >= n + padding;
+        Some(if behind { count - 1 } else { count })
+    }
+
+    /// Height and width of the result for an image of `h` x `w` pixels.
+    fn out_size(&self, (h, w): (usize, usize)) -> Option<(usize, usize)> {
+        Some((
+            self.windows(h, self.kernel.0, self.stride.0, self.padding.0)?,
+            self.windows(w, self.kernel.1, self.stride.1, self.padding.1)?,
+        ))
+    }
 }
 
 /// Takes the largest value of each window.
@@ -110,7 +127,7 @@ fn check(op: &str, xs: &Tensor, cfg: Pool2dConfig) -> Result<()> {
     if padding.0 > kernel.0 / 2 || padding.1 > kernel.1 / 2 {
         bail!("{op}: padding must be at most half of the kernel, got padding {padding:?} for kernel {kernel:?}")
     }
-    if h == 0 || w == 0 || h + 2 * padding.0 < kernel.0 || w + 2 * padding.1 < kernel.1 {
+    if h == 0 || w == 0 || cfg.out_size((h, w)).is_none() {
         bail!("{op}: a window of {kernel:?} does not fit an image of {h}x{w} with padding {padding:?}")
     }
     if !xs.device().is_cpu() {
