@@ -9,6 +9,7 @@ use crate::models::Model;
 use crate::record::RunDir;
 use crate::report;
 use crate::reproduce::{Ending, Request, Shard, reproduce};
+use crate::train::Cadence;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -129,6 +130,9 @@ struct Reproduce {
     /// Train only the i-th of n parts of the runs, counted from 0: 0/4
     #[arg(long, default_value = "0/1")]
     shard: Shard,
+    /// Steps between two checkpoints
+    #[arg(long, default_value_t = Cadence::default().checkpoint, value_parser = at_least_one)]
+    checkpoint_every: usize,
     /// The device that trains
     #[arg(long, value_enum, default_value = "cpu")]
     device: DeviceKind,
@@ -190,9 +194,18 @@ fn request(args: Reproduce) -> Result<Request> {
         finished: args.finished,
         source: args.source.source,
         offline: args.source.offline,
+        cadence: Cadence { checkpoint: args.checkpoint_every, ..Default::default() },
         shard: args.shard,
         command: command_line(),
     })
+}
+
+fn at_least_one(s: &str) -> Result<usize, String> {
+    match s.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(n) => Ok(n),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 /// The command as the user may type it again.
@@ -207,7 +220,9 @@ fn list() -> String {
         let Cell { data, model } = cell;
         let table = if data == Distortion::Tc { "sec. 4.1" } else { "1" };
         let error = cell.paper_error_percent();
-        text += &format!("{table:<8} {data:<6} {model:<12} {error:>15.1}   stn reproduce mnist --data {data} --model {model}\n");
+        text += &format!(
+            "{table:<8} {data:<6} {model:<12} {error:>15.1}   stn reproduce mnist --data {data} --model {model}\n"
+        );
     }
     text
 }
@@ -229,7 +244,12 @@ fn data(command: Data) -> Result<()> {
     match command {
         Data::Fetch(source) => {
             let mnist = source.mnist()?;
-            println!("MNIST from {}: {} training and {} test images", mnist.source, mnist.train.len(), mnist.test.len());
+            println!(
+                "MNIST from {}: {} training and {} test images",
+                mnist.source,
+                mnist.train.len(),
+                mnist.test.len()
+            );
         }
         Data::Verify(source) => {
             let mnist = source.mnist()?;

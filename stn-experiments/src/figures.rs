@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use candle_core::{IndexOp, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
-use stn_viz::{Curve, CurveFigure, PoseFigure, PosePoint, Reference, WarpFigure, WarpRow, correlation, curves, poses, warps};
+use stn_viz::{
+    Curve, CurveFigure, PoseFigure, PosePoint, Reference, WarpFigure, WarpRow, correlation, curves, poses, warps,
+};
 
 /// A figure of the report: its file without the extension (PNG and SVG lie side by side), and what it shows.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +21,12 @@ pub struct Figure {
 }
 
 /// Draws a figure in both formats.
-fn both(folder: &Path, file: String, caption: String, draw: impl Fn(&Path) -> Result<(), candle_core::Error>) -> Result<Figure> {
+fn both(
+    folder: &Path,
+    file: String,
+    caption: String,
+    draw: impl Fn(&Path) -> Result<(), candle_core::Error>,
+) -> Result<Figure> {
     for extension in ["png", "svg"] {
         let path = folder.join(format!("{file}.{extension}"));
         draw(&path).with_context(|| format!("cannot draw {}", path.display()))?;
@@ -47,19 +54,23 @@ pub fn transforms(folder: &Path, run: &RunDir) -> Result<Vec<Figure>> {
     let prefix = format!("{}-{}-seed-{}", config.settings.data, result.model, result.seed);
     let note = note(&result);
 
-    let labels: Vec<String> = samples.get("digits.label")?.to_vec1::<u8>()?.iter().map(|l| format!("digit {l}")).collect();
+    let labels: Vec<String> =
+        samples.get("digits.label")?.to_vec1::<u8>()?.iter().map(|l| format!("digit {l}")).collect();
     let title = format!("{name}: what the transformer does to the test digits");
-    let caption = format!("{name}: the first test image of each digit, the sampling grid on it, and what the classifier sees.");
-    let mut figures =
-        vec![both(folder, format!("{prefix}-digits"), caption, |path| samples.warps(path, "digits", &labels, &title, &note))?];
+    let caption =
+        format!("{name}: the first test image of each digit, the sampling grid on it, and what the classifier sees.");
+    let mut figures = vec![both(folder, format!("{prefix}-digits"), caption, |path| {
+        samples.warps(path, "digits", &labels, &title, &note)
+    })?];
 
     if samples.tensors.contains_key("angles.rotation") {
         let rotations = samples.get("angles.rotation")?.to_vec1::<f64>()?;
         let labels: Vec<String> = rotations.iter().map(|r| format!("{r:+.0}°")).collect();
         let title = format!("{name}: one test digit, turned by known angles");
         let caption = format!("{name}: one test digit turned by known angles (counter-clockwise positive).");
-        figures
-            .push(both(folder, format!("{prefix}-angles"), caption, |path| samples.warps(path, "angles", &labels, &title, &note))?);
+        figures.push(both(folder, format!("{prefix}-angles"), caption, |path| {
+            samples.warps(path, "angles", &labels, &title, &note)
+        })?);
     }
 
     let points = samples.rotations()?;
@@ -79,7 +90,8 @@ pub fn transforms(folder: &Path, run: &RunDir) -> Result<Vec<Figure>> {
             classes: &classes,
             points: &points,
         };
-        let caption = format!("{name}: rotation that was applied to a test digit, and that of its sampling grid; {subtitle}.");
+        let caption =
+            format!("{name}: rotation that was applied to a test digit, and that of its sampling grid; {subtitle}.");
         figures.push(both(folder, format!("{prefix}-rotation"), caption, |path| poses(path, &figure))?);
     }
     Ok(figures)
@@ -97,7 +109,7 @@ pub fn learning_curves(folder: &Path, runs: &[(RunDir, RunResult)]) -> Result<Ve
         ("error", "error_percent", "Error while training", "error (%)", true),
         ("loss", "loss", "Loss while training", "cross-entropy", true),
     ] {
-        let mut series: Vec<(String, Vec<(f64, f64)>, bool)> = Vec::new();
+        let mut series = Vec::new(); // name, points, dashed
         for (run, result) in runs {
             let lines = run.metrics()?;
             let points = |key: &str| {
@@ -122,7 +134,11 @@ pub fn learning_curves(folder: &Path, runs: &[(RunDir, RunResult)]) -> Result<Ve
 
 fn note_of_all<'a>(mut results: impl Iterator<Item = &'a RunResult>, first: &RunResult) -> String {
     let same = results.all(|r| r.budget == first.budget && r.data_source.label() == first.data_source.label());
-    if same { format!("budget {}; {}", first.budget, first.data_source.label()) } else { "several budgets or sources".into() }
+    if same {
+        format!("budget {}; {}", first.budget, first.data_source.label())
+    } else {
+        "several budgets or sources".into()
+    }
 }
 
 /// The tensors of a run's `samples.safetensors`.
@@ -139,7 +155,9 @@ impl Samples {
     fn warps(&self, path: &Path, group: &str, labels: &[String], title: &str, note: &str) -> candle_core::Result<()> {
         let get = |what: &str| {
             let name = format!("{group}.{what}");
-            self.tensors.get(&name).ok_or_else(|| candle_core::Error::Msg(format!("{SAMPLES_FILE} holds no tensor {name}")))
+            self.tensors
+                .get(&name)
+                .ok_or_else(|| candle_core::Error::Msg(format!("{SAMPLES_FILE} holds no tensor {name}")))
         };
         let (inputs, thetas, outputs) = (get("input")?, get("theta")?, get("output")?);
         let (_, _, height, width) = outputs.dims4()?;

@@ -57,7 +57,9 @@ pub fn table(results: &[&RunResult]) -> Result<String> {
     for ((budget, ..), runs) in rows {
         let first = runs[0];
         let model: Model = first.model.parse()?;
-        let over = |value: fn(&RunResult) -> Option<f64>| Spread::of(&runs.iter().filter_map(|r| value(r)).collect::<Vec<_>>());
+        let over = |value: fn(&RunResult) -> Option<f64>| {
+            Spread::of(&runs.iter().filter_map(|r| value(r)).collect::<Vec<_>>())
+        };
         let show = |spread: Option<Spread>| spread.map_or("-".into(), |s| s.to_string());
         let mean = |value: fn(&RunResult) -> Option<f64>, digits: usize| {
             over(value).map_or("-".into(), |spread| format!("{:.digits$}", spread.mean))
@@ -124,7 +126,9 @@ fn markdown(runs: &[(RunDir, RunResult)], table: &str, figures: &[Figure], comma
          The paper's figures: Jaderberg et al. 2015, Table 1 (TC: section 4.1).\n",
     );
     if runs.iter().any(|(_, result)| result.budget != "paper") {
-        text.push_str("\nThese runs are scaled down against the paper's 150,000 steps of 256 images, as the last column says.\n");
+        text.push_str(
+            "\nThese runs are scaled down against the paper's 150,000 steps of 256 images, as the last column says.\n",
+        );
     }
     text.push_str("\n## Figures\n");
     for Figure { file, caption } in figures {

@@ -6,6 +6,7 @@ use crate::experiments::mnist::{Cell, Digits, RunResult, Status, run};
 use crate::models::{Model, TransformKind};
 use crate::record::RunDir;
 use crate::report;
+use crate::train::Cadence;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -30,6 +31,8 @@ pub struct Request {
     pub source: Source,
     /// Whether the network must not be touched.
     pub offline: bool,
+    /// How often runs are saved.
+    pub cadence: Cadence,
     /// The part of the runs that is this machine's.
     pub shard: Shard,
     /// The command line, for the report.
@@ -115,11 +118,16 @@ pub fn reproduce(request: &Request, stop: &AtomicBool) -> Result<Ending> {
     for (i, &(cell, seed)) in mine.iter().enumerate() {
         print!("[{}/{}] ", i + 1, mine.len());
         if let Some(result) = request.finished(cell, seed)? {
-            println!("{} on {}, seed {seed}: finished before, {:.2} % error", cell.model.label(), cell.data, result.error_percent);
+            println!(
+                "{} on {}, seed {seed}: finished before, {:.2} % error",
+                cell.model.label(),
+                cell.data,
+                result.error_percent
+            );
             continue;
         }
         let dir = cell.run_dir(&request.out, &budget.name, seed);
-        match run(cell, &digits, budget, seed, &dir, stop)? {
+        match run(cell, &digits, budget, seed, request.cadence, &dir, stop)? {
             Status::Finished(result) => print_result("", &result, &dir),
             Status::Already(result) => print_result("finished before: ", &result, &dir),
             Status::Interrupted { step } => {
@@ -153,7 +161,9 @@ fn print_result(prefix: &str, result: &RunResult, dir: &RunDir) {
 fn next_steps(budget: &Budget) -> &'static str {
     match budget.name.as_str() {
         "paper" => "next: `stn report` on several seeds' runs",
-        "full" => "next: --seeds 0,1,2 for the spread, or --budget paper for the paper's own schedule (days on a laptop)",
+        "full" => {
+            "next: --seeds 0,1,2 for the spread, or --budget paper for the paper's own schedule (days on a laptop)"
+        }
         _ => {
             "next: other cells (`stn list`) with --data RTS --model st-cnn-aff; more seeds with --seeds 0,1,2;\n      \
              our full schedule with --budget full; one image through a transformer with `stn look <run>`"
@@ -175,6 +185,7 @@ mod tests {
             finished: None,
             source: Source::Embedded,
             offline: true,
+            cadence: Cadence::default(),
             shard: Shard::ALL,
             command: "stn reproduce mnist".into(),
         }

@@ -154,7 +154,7 @@ pub fn train<T: Task>(
             state.tally.add(loss.examples, loss.wrong, value);
 
             let last = state.step == budget.steps;
-            let validation = if state.step % validate_every == 0 || last { task.validate()? } else { None };
+            let validation = if last || state.step.is_multiple_of(validate_every) { task.validate()? } else { None };
             if state.step.is_multiple_of(LOG_EVERY) || last || validation.is_some() {
                 let mut line = json!({
                     "step": state.step,

@@ -63,7 +63,12 @@ impl Mnist {
     pub fn load_from(hub: &Hub, source: Source, offline: bool) -> Result<Self> {
         let error = match source {
             Source::Embedded => return Self::embedded("asked for"),
-            Source::Hub => return Self::from_hub(hub, offline),
+            Source::Hub => {
+                return Self::from_hub(hub, offline).context(
+                    "MNIST was asked from the hub alone and cannot be had (check the network and HF_ENDPOINT, or take the embedded \
+                     copy of the same images with --source embedded)",
+                );
+            }
             Source::Auto => match Self::from_hub(hub, offline) {
                 Ok(mnist) => return Ok(mnist),
                 Err(error) => error,

@@ -207,12 +207,20 @@ mod tests {
 
     #[test]
     fn localisation_nets_have_the_sizes_of_appendix_a4() -> Result<()> {
-        for (data, fc, conv) in [(Distortion::R, 26_374, 11_086), (Distortion::Rts, 57_734, 17_086), (Distortion::Tc, 116_486, 43_086)] {
-            for (model, expected) in [(Model::StFcn(TransformKind::Affine), fc), (Model::StCnn(TransformKind::Affine), conv)] {
+        for (data, fc, conv) in
+            [(Distortion::R, 26_374, 11_086), (Distortion::Rts, 57_734, 17_086), (Distortion::Tc, 116_486, 43_086)]
+        {
+            for (model, expected) in
+                [(Model::StFcn(TransformKind::Affine), fc), (Model::StCnn(TransformKind::Affine), conv)]
+            {
                 let vars = SeededVarMap::new(0);
                 Network::new(model, data, vars.var_builder(DType::F32, &Device::Cpu))?;
-                let count: usize =
-                    vars.vars().iter().filter(|(name, _)| name.starts_with("transformer.")).map(|(_, v)| v.elem_count()).sum();
+                let count: usize = vars
+                    .vars()
+                    .iter()
+                    .filter(|(name, _)| name.starts_with("transformer."))
+                    .map(|(_, v)| v.elem_count())
+                    .sum();
                 assert_eq!(count, expected, "{model} on {data}");
             }
         }

@@ -2,29 +2,32 @@
 //!
 //! `just reproduce mnist` trains the CNN and the ST-CNN Aff on R; `--data`, `--model`, `--seeds` and `--budget` select other cells.
 
+mod samples;
+mod task;
+
+pub use task::Digits;
+pub(crate) use task::image_tensor;
+
 use crate::budget::Budget;
 use crate::data::distort::{Distortion, distorted_set};
-use crate::data::mnist::{CLASSES, SIDE};
-use crate::data::{DataSource, Dataset, Mnist, Pose, Purpose, VALIDATION, epoch_order, rng};
+use crate::data::{DataSource, Dataset};
 use crate::metrics::Spread;
 use crate::models::{Model, Network};
 use crate::paper;
 use crate::record::RunDir;
-use crate::train::{Cadence, Loss, Outcome, Task, train};
+use crate::train::{Cadence, Outcome, Task, train};
 use anyhow::{Context, Result};
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device};
+use samples::samples;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use stn_core::init::SeededVarMap;
+use task::{MnistTask, test_error_percent};
 
 /// The seed of every test and validation set, whatever the run's own.
 pub const TEST_SEED: u64 = 0;
-
-/// Images of a batch in evaluation.
-const EVALUATION_BATCH: usize = 250;
 
 /// A run's trained weights.
 pub const MODEL_FILE: &str = "model.safetensors";
@@ -142,39 +145,6 @@ pub struct RunResult {
     pub device: String,
 }
 
-/// MNIST, split as a budget wants it, with the checksums that the settings hold.
-#[derive(Debug)]
-pub struct Digits {
-    train: Dataset,
-    validation: Option<Dataset>,
-    test: Dataset,
-    source: DataSource,
-    train_identity: String,
-    test_identity: String,
-}
-
-impl Digits {
-    /// Splits the images.
-    ///
-    /// # Errors
-    /// When there are fewer than are held out.
-    pub fn new(mnist: Mnist, budget: &Budget) -> Result<Self> {
-        let (train, validation) = if budget.holdout {
-            let (train, validation) = mnist.train.split_off_tail(VALIDATION)?;
-            (train, Some(validation))
-        } else {
-            (mnist.train, None)
-        };
-        let (train_identity, test_identity) = (train.identity(), mnist.test.identity());
-        Ok(Self { train, validation, test: mnist.test, source: mnist.source, train_identity, test_identity })
-    }
-
-    /// Where the images came from.
-    pub fn source(&self) -> &DataSource {
-        &self.source
-    }
-}
-
 /// How a run ended.
 #[derive(Debug)]
 pub enum Status {
@@ -193,7 +163,15 @@ pub enum Status {
 ///
 /// # Errors
 /// When the directory holds a run of other settings or cannot be written, or training fails.
-pub fn run(cell: Cell, digits: &Digits, budget: &Budget, seed: u64, dir: &RunDir, stop: &AtomicBool) -> Result<Status> {
+pub fn run(
+    cell: Cell,
+    digits: &Digits,
+    budget: &Budget,
+    seed: u64,
+    cadence: Cadence,
+    dir: &RunDir,
+    stop: &AtomicBool,
+) -> Result<Status> {
     let device = Device::Cpu;
     let vars = SeededVarMap::new(seed);
     let network = Network::new(cell.model, cell.data, vars.var_builder(DType::F32, &device))?;
@@ -215,29 +193,28 @@ pub fn run(cell: Cell, digits: &Digits, budget: &Budget, seed: u64, dir: &RunDir
     };
     println!(
         "{} on {}, seed {seed}, budget {}: {} parameters ({} of them localisation), {} steps of {}",
-        cell.model.label(), cell.data, budget.name, settings.params, settings.localisation_params, budget.steps, budget.batch
+        cell.model.label(),
+        cell.data,
+        budget.name,
+        settings.params,
+        settings.localisation_params,
+        budget.steps,
+        budget.batch
     );
     println!("  data: {}; seeded test set {}", digits.source, &settings.distorted_test_identity[..16]);
     let params = settings.params;
-    dir.open(&Config { settings, data_source: digits.source.clone(), protocol: protocol(budget), versions: versions() })?;
+    dir.open(&Config {
+        settings,
+        data_source: digits.source.clone(),
+        protocol: protocol(budget),
+        versions: versions(),
+    })?;
     if let Some(result) = dir.result::<RunResult>()? {
         return Ok(Status::Already(result));
     }
 
-    let validation = match &digits.validation {
-        Some(digits) => Some(distorted_set(cell.data, digits, TEST_SEED, 0)?.0),
-        None => None,
-    };
-    let task = MnistTask {
-        network,
-        distortion: cell.data,
-        seed,
-        batch: budget.batch,
-        train: &digits.train,
-        validation,
-        order: Mutex::new((u64::MAX, Arc::default())),
-    };
-    let seconds = match train(&task, &vars, budget, Cadence::default(), dir, stop)? {
+    let task = MnistTask::new(network, digits, cell.data, budget.batch, seed)?;
+    let seconds = match train(&task, &vars, budget, cadence, dir, stop)? {
         Outcome::Interrupted { step } => return Ok(Status::Interrupted { step }),
         Outcome::Finished { seconds } => seconds,
     };
@@ -283,9 +260,9 @@ pub fn evaluate(dir: &RunDir, test: &Dataset) -> Result<Vec<f64>> {
 /// # Errors
 /// When the directory holds no trained model.
 pub fn load(dir: &RunDir) -> Result<(Settings, Network)> {
-    let Config { settings, .. } = dir.config().with_context(|| {
-        format!("{} is no run directory; give one that holds config.json", dir.path().display())
-    })?;
+    let Config { settings, .. } = dir
+        .config()
+        .with_context(|| format!("{} is no run directory; give one that holds config.json", dir.path().display()))?;
     let vars = SeededVarMap::new(settings.seed);
     let network = Network::new(settings.model.parse()?, settings.data, vars.var_builder(DType::F32, &Device::Cpu))?;
     let weights = dir.load_tensors(MODEL_FILE).context("the run has no trained model; has it finished?")?;
@@ -305,152 +282,11 @@ fn protocol(budget: &Budget) -> String {
     )
 }
 
+/// The versions of this program and, from the lock file that it was built with, of Candle.
 fn versions() -> HashMap<String, String> {
-    let versions = [("stn-experiments", env!("CARGO_PKG_VERSION")), ("candle-core", "0.11")];
+    const LOCK: &str = include_str!("../../../../Cargo.lock");
+    let candle = LOCK.split("[[package]]").find(|package| package.contains("\nname = \"candle-core\"\n"));
+    let candle = candle.and_then(|package| package.split("version = \"").nth(1)?.split('"').next());
+    let versions = [("stn-experiments", env!("CARGO_PKG_VERSION")), ("candle-core", candle.unwrap_or("unknown"))];
     versions.into_iter().map(|(name, version)| (name.to_string(), version.to_string())).collect()
 }
-
-/// The images as a tensor, (N, 1, side, side), 0 to 1.
-pub(crate) fn image_tensor(pixels: &[u8], side: usize) -> Result<Tensor> {
-    let pixels: Vec<f32> = pixels.iter().map(|&p| f32::from(p) / 255.0).collect();
-    let count = pixels.len() / (side * side);
-    Ok(Tensor::from_vec(pixels, (count, 1, side, side), &Device::Cpu)?)
-}
-
-fn count_wrong(logits: &Tensor, labels: &[u8]) -> Result<usize> {
-    let predicted = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
-    Ok(predicted.iter().zip(labels).filter(|(p, l)| **p != u32::from(**l)).count())
-}
-
-/// The error on distorted images in percent.
-fn error_percent(network: &Network, data: &Dataset) -> Result<f64> {
-    let mut wrong = 0;
-    let images = data.images.chunks(EVALUATION_BATCH * data.image_len());
-    for (images, labels) in images.zip(data.labels.chunks(EVALUATION_BATCH)) {
-        let prediction = network.forward(&image_tensor(images, data.width)?, false)?;
-        wrong += count_wrong(&prediction.logits, labels)?;
-    }
-    Ok(100.0 * wrong as f64 / data.len().max(1) as f64)
-}
-
-fn test_error_percent(network: &Network, data: Distortion, test: &Dataset, draws: usize) -> Result<Vec<f64>> {
-    (0..draws as u64).map(|draw| error_percent(network, &distorted_set(data, test, TEST_SEED, draw)?.0)).collect()
-}
-
-struct MnistTask<'a> {
-    network: Network,
-    distortion: Distortion,
-    seed: u64,
-    batch: usize,
-    train: &'a Dataset,
-    /// Distorted once.
-    validation: Option<Dataset>,
-    /// The epoch that was last asked for, and its order.
-    order: Mutex<(u64, Arc<Vec<u32>>)>,
-}
-
-/// Distorted images and their labels, in host memory.
-struct MnistBatch {
-    images: Vec<u8>,
-    labels: Vec<u8>,
-}
-
-impl MnistTask<'_> {
-    fn order(&self, epoch: u64) -> Arc<Vec<u32>> {
-        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        if order.0 != epoch {
-            *order = (epoch, Arc::new(epoch_order(self.seed, epoch, self.train.len())));
-        }
-        order.1.clone()
-    }
-}
-
-impl Task for MnistTask<'_> {
-    type Batch = MnistBatch;
-
-    /// Epochs have as many steps as there are whole batches; every epoch has an order and distortions of its own.
-    fn batch(&self, step: usize) -> Result<MnistBatch> {
-        let steps_per_epoch = (self.train.len() / self.batch).max(1);
-        let (epoch, start) = ((step / steps_per_epoch) as u64, step % steps_per_epoch * self.batch);
-        let order = self.order(epoch);
-        let side = self.distortion.canvas();
-        let mut images = vec![0; self.batch.min(order.len()) * side * side];
-        let mut labels = Vec::with_capacity(self.batch);
-        for (image, &index) in images.chunks_exact_mut(side * side).zip(&order[start..]) {
-            let mut rng = rng(self.seed, Purpose::Distortion, epoch, u64::from(index));
-            self.distortion.apply(self.train, index as usize, &mut rng, image);
-            labels.push(self.train.labels[index as usize]);
-        }
-        Ok(MnistBatch { images, labels })
-    }
-
-    fn loss(&self, batch: &MnistBatch) -> Result<Loss> {
-        let images = image_tensor(&batch.images, self.distortion.canvas())?;
-        let labels: Vec<u32> = batch.labels.iter().map(|&l| u32::from(l)).collect();
-        let logits = self.network.forward(&images, true)?.logits;
-        let value = candle_nn::loss::cross_entropy(&logits, &Tensor::new(labels, &Device::Cpu)?)?;
-        Ok(Loss { value, examples: batch.labels.len(), wrong: count_wrong(&logits, &batch.labels)? })
-    }
-
-    fn validate(&self) -> Result<Option<f64>> {
-        self.validation.as_ref().map(|data| error_percent(&self.network, data)).transpose()
-    }
-}
-
-/// What the figures need: of each digit the first test image, one image at several angles (R alone), and the thetas of the first
-/// thousand test images with the rotations that were applied to them.
-fn samples(
-    network: &Network,
-    data: Distortion,
-    digits: &Dataset,
-    test: &Dataset,
-    poses: &[Pose],
-) -> Result<HashMap<String, Tensor>> {
-    let mut samples = HashMap::new();
-    let mut keep = |group: &str, pixels: &[u8]| -> Result<()> {
-        let inputs = image_tensor(pixels, data.canvas())?;
-        if let Some(transformed) = network.forward(&inputs, false)?.transformed {
-            samples.insert(format!("{group}.input"), inputs);
-            samples.insert(format!("{group}.theta"), transformed.theta.detach());
-            samples.insert(format!("{group}.output"), transformed.output.detach());
-        }
-        Ok(())
-    };
-
-    let first = |label: usize| test.labels.iter().position(|&l| usize::from(l) == label);
-    let indices: Vec<usize> = (0..CLASSES).filter_map(first).collect();
-    let one_each: Vec<u8> = indices.iter().flat_map(|&i| test.image(i)).copied().collect();
-    keep("digits", &one_each)?;
-
-    let mut angles = Vec::new();
-    if data == Distortion::R {
-        let digit = digits.image(indices[ANGLES_DIGIT.min(indices.len() - 1)]);
-        angles = ANGLES.to_vec();
-        let mut turned = vec![0; angles.len() * SIDE * SIDE];
-        for (out, &angle) in turned.chunks_exact_mut(SIDE * SIDE).zip(&angles) {
-            Pose { rotation: angle, ..Pose::default() }.draw(digit, SIDE, out);
-        }
-        keep("angles", &turned)?;
-    }
-
-    let count = test.len().min(1000);
-    keep("poses", &test.images[..count * test.image_len()])?;
-    for name in ["poses.input", "poses.output"] {
-        samples.remove(name); // the thetas are enough
-    }
-
-    let rotations: Vec<f64> = poses[..count].iter().map(|pose| pose.rotation).collect();
-    let labels: Vec<u8> = indices.iter().map(|&i| test.labels[i]).collect();
-    let device = &Device::Cpu;
-    samples.insert("poses.rotation".into(), Tensor::new(rotations, device)?);
-    samples.insert("poses.label".into(), Tensor::new(&test.labels[..count], device)?);
-    samples.insert("digits.label".into(), Tensor::new(labels, device)?);
-    if !angles.is_empty() {
-        samples.insert("angles.rotation".into(), Tensor::new(angles, device)?);
-    }
-    Ok(samples)
-}
-
-/// The digit and the angles in degrees of the figure that shows one digit turned.
-const ANGLES_DIGIT: usize = 4;
-const ANGLES: [f64; 7] = [-90.0, -60.0, -30.0, 0.0, 30.0, 60.0, 90.0];

@@ -1,0 +1,238 @@
+//! The command as a user runs it: bad input, interruption, resumption, what a run leaves behind.
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+/// The command with an empty hub cache and a hub that refuses every connection.
+fn stn(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stn"));
+    command.env("HF_HOME", home).env_remove("HF_HUB_CACHE").env("HF_ENDPOINT", "http://127.0.0.1:9").current_dir(home);
+    command
+}
+
+fn run(home: &Path, args: &str) -> Output {
+    stn(home).args(args.split(' ')).output().unwrap()
+}
+
+/// Runs a command that must fail, and returns what it says.
+fn fails(home: &Path, args: &str) -> String {
+    let output = run(home, args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "`stn {args}` should fail");
+    assert!(!said.contains("panicked"), "`stn {args}` panics: {said}");
+    said
+}
+
+/// The smallest model with a transformer, a few steps.
+const SMALL: &str = "reproduce mnist --model st-fcn-aff --steps 24 --checkpoint-every 5 --offline";
+
+fn run_dir(out: &Path) -> PathBuf {
+    out.join("mnist/custom-24/R/st-fcn-aff/seed-0")
+}
+
+#[test]
+fn unknown_names_say_what_there_is() {
+    let home = tempfile::tempdir().unwrap();
+    for (args, expected) in [
+        ("reproduce mnist --model resnet", "there are fcn, cnn, st-fcn-aff, st-cnn-aff"),
+        ("reproduce mnist --data Q", "RTS"),
+        ("reproduce mnist --budget fast", "there are quick, full, paper"),
+        ("reproduce mnist --steps 0", "at least one step"),
+        ("reproduce mnist --shard 4/4", "i/n"),
+        ("reproduce mnist --seeds one", "invalid"),
+        ("reproduce imagenet", "mnist"),
+        ("reproduce mnist --device abacus", "cpu"),
+        ("reproduce mnist --source moon", "auto, hub or embedded"),
+    ] {
+        let said = fails(home.path(), args);
+        assert!(said.contains(expected), "`stn {args}` says: {said}");
+    }
+}
+
+#[test]
+fn the_hub_alone_fails_without_a_network_and_auto_says_why_it_is_embedded() {
+    let home = tempfile::tempdir().unwrap();
+    let said = fails(home.path(), "data verify --source hub");
+    assert!(said.contains("--source"), "{said}");
+    let said = fails(home.path(), "data verify --source hub --offline");
+    assert!(said.contains("offline") && said.contains("cache"), "{said}");
+
+    let output = run(home.path(), "data verify");
+    assert!(output.status.success());
+    let notice = String::from_utf8_lossy(&output.stderr);
+    assert!(notice.contains("embedded") && notice.to_lowercase().contains("hub"), "{notice}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("MNIST from embedded"));
+}
+
+#[test]
+fn commands_on_what_is_no_run_say_so() {
+    let home = tempfile::tempdir().unwrap();
+    assert!(fails(home.path(), "eval nowhere --offline").contains("nowhere is no run directory"));
+    assert!(fails(home.path(), "look nowhere --offline").contains("nowhere is no run directory"));
+    assert!(fails(home.path(), "report nowhere").contains("nowhere"));
+    fs::create_dir(home.path().join("empty")).unwrap();
+    assert!(fails(home.path(), "report empty").contains("no finished runs"));
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_made_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("file"), "").unwrap();
+    let said = fails(home.path(), "reproduce mnist --model fcn --steps 5 --offline --out file");
+    assert!(said.contains("cannot make the run directory file/mnist") && said.contains("--out"), "{said}");
+}
+
+/// A full disk: a file system of a few kilobytes would need privileges, so a limit on the size of files stands in for it.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_reported_and_loses_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let script = format!("trap '' XFSZ; ulimit -f 600; exec \"$0\" {SMALL} --out runs");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_stn")]).current_dir(home.path());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("disk full") && !said.contains("panicked"), "{said}");
+    assert!(run_dir(&home.path().join("runs")).join("config.json").exists());
+    assert!(run(home.path(), &format!("{SMALL} --out runs")).status.success(), "with room again the run goes on");
+}
+
+#[test]
+fn a_killed_run_goes_on_and_ends_with_the_same_bits() {
+    let home = tempfile::tempdir().unwrap();
+    let (whole, killed) = (home.path().join("whole"), home.path().join("killed"));
+    assert!(run(home.path(), &format!("{SMALL} --out whole")).status.success());
+
+    // Killed twice: some time after the first checkpoint, and again after the run has gone on.
+    let checkpoint = run_dir(&killed).join("checkpoint.safetensors");
+    let mut kills = 0;
+    for delay in [0, 37] {
+        let mut child = stn(home.path())
+            .args(format!("{SMALL} --out killed").split(' '))
+            .env("RAYON_NUM_THREADS", "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let before = fs::metadata(&checkpoint).and_then(|m| m.modified()).ok();
+        while fs::metadata(&checkpoint).and_then(|m| m.modified()).ok() == before && child.try_wait().unwrap().is_none()
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(delay));
+        kills += usize::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(kills > 0, "the run was over before it could be killed");
+    assert!(!run_dir(&killed).join("result.json").exists());
+    assert!(run(home.path(), &format!("{SMALL} --out killed")).status.success());
+
+    let read = |out: &Path, name: &str| fs::read(run_dir(out).join(name)).unwrap();
+    assert!(read(&whole, "model.safetensors") == read(&killed, "model.safetensors"), "the weights differ");
+    assert!(read(&whole, "samples.safetensors") == read(&killed, "samples.safetensors"), "the samples differ");
+    let lines = |out: &Path| -> Vec<Value> {
+        let text = String::from_utf8(read(out, "metrics.jsonl")).unwrap();
+        text.lines()
+            .map(|line| {
+                let mut line: Value = serde_json::from_str(line).unwrap();
+                line["seconds"].take();
+                line
+            })
+            .collect()
+    };
+    assert_eq!(lines(&whole), lines(&killed));
+    assert!(!checkpoint.exists());
+}
+
+#[test]
+fn a_run_leaves_what_it_promises_and_is_not_repeated() {
+    let home = tempfile::tempdir().unwrap();
+    let output = run(home.path(), &format!("{SMALL} --out runs"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("MNIST from embedded (--offline)") && said.contains("| R | ST-FCN Aff |"), "{said}");
+
+    let run_dir = run_dir(&home.path().join("runs"));
+    let json = |name: &str| -> Value { serde_json::from_slice(&fs::read(run_dir.join(name)).unwrap()).unwrap() };
+    let result = json("result.json");
+    for (key, expected) in
+        [("experiment", "mnist"), ("data", "R"), ("model", "st-fcn-aff"), ("budget", "custom-24"), ("device", "cpu")]
+    {
+        assert_eq!(result[key], expected, "{key}");
+    }
+    assert_eq!((&result["seed"], &result["steps"]), (&Value::from(0), &Value::from(24)));
+    for key in ["error_percent", "val_error_percent", "params", "seconds", "paper_error_percent"] {
+        assert!(result[key].is_number(), "{key}: {}", result[key]);
+    }
+    assert_eq!(result["error_percent_draws"].as_array().map(Vec::len), Some(10));
+    assert_eq!(result["data_source"]["kind"], "embedded");
+    let config = json("config.json");
+    assert_eq!(config["settings"]["budget"]["steps"], 24);
+    assert_eq!(config["versions"]["candle-core"], "0.11.1");
+
+    let report = home.path().join("runs/mnist/custom-24/report");
+    let text = fs::read_to_string(report.join("report.md")).unwrap();
+    assert!(text.contains("embedded") && text.contains("scaled down"), "{text}");
+    for figure in
+        ["R-st-fcn-aff-seed-0-digits", "R-st-fcn-aff-seed-0-angles", "R-st-fcn-aff-seed-0-rotation", "error", "loss"]
+    {
+        assert!(text.contains(&format!("({figure}.png)")), "{figure} is not in the report");
+        for extension in ["png", "svg"] {
+            assert!(fs::metadata(report.join(format!("{figure}.{extension}"))).unwrap().len() > 1000);
+        }
+    }
+
+    // Again: nothing is trained. With other settings: refused, nothing overwritten.
+    let before = fs::read(run_dir.join("result.json")).unwrap();
+    let again = run(home.path(), &format!("{SMALL} --out runs"));
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("finished before"));
+    let said = fails(home.path(), &format!("{SMALL} --out runs --budget paper"));
+    assert!(said.contains("another configuration") && said.contains("optimiser.kind"), "{said}");
+    assert_eq!(fs::read(run_dir.join("result.json")).unwrap(), before);
+
+    // The weights give the same test error again; one image can be looked at.
+    let dir = run_dir.display();
+    let output = run(home.path(), &format!("eval {dir} --offline"));
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("the same as result.json"));
+    let output = run(home.path(), &format!("look {dir} --index 3 --out look.svg --offline"));
+    assert!(output.status.success() && home.path().join("look.svg").exists());
+    assert!(fails(home.path(), &format!("look {dir} --index 10000 --offline")).contains("10000 test images"));
+    fs::write(home.path().join("bad.png"), "no picture").unwrap();
+    assert!(fails(home.path(), &format!("look {dir} --image bad.png --offline")).contains("bad.png"));
+
+    // A damaged result is not taken for a finished run, nor overwritten.
+    fs::write(run_dir.join("result.json"), &before[..before.len() / 2]).unwrap();
+    assert!(fails(home.path(), &format!("{SMALL} --out runs")).contains("result.json"));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    let home = tempfile::tempdir().unwrap();
+    let args = "reproduce mnist --model st-fcn-aff --steps 100000 --offline --out runs";
+    let child = stn(home.path()).args(args.split(' ')).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let checkpoint = home.path().join("runs/mnist/custom-100000/R/st-fcn-aff/seed-0/checkpoint.safetensors");
+    while !checkpoint.exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(130));
+    assert!(said.contains("nothing is lost") && said.contains("--steps 100000"), "{said}");
+}
+
+#[test]
+fn shards_train_their_own_part() {
+    let home = tempfile::tempdir().unwrap();
+    let args = "reproduce mnist --model fcn --seeds 0,1,2 --steps 2 --offline --out runs --shard 1/3";
+    assert!(run(home.path(), args).status.success());
+    let seeds: Vec<_> =
+        fs::read_dir(home.path().join("runs/mnist/custom-2/R/fcn")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(seeds, ["seed-1"]);
+}
