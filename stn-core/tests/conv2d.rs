@@ -109,6 +109,7 @@ fn agrees_with_a_loop_for_every_option() -> Result<()> {
 }
 
 /// Batches that make one group of images or several, the last of them smaller, and parts of several groups.
+/// (Sizes follow `COLUMNS` and `PARTS` in the kernel.)
 #[test]
 fn agrees_with_a_loop_for_every_batch() -> Result<()> {
     for n in [1, 2, 3, 17, 35] {
@@ -119,7 +120,8 @@ fn agrees_with_a_loop_for_every_batch() -> Result<()> {
         check_against_the_loop((n, 1, 19, 17), (2, 3, 3), cfg(1, 1, 1))?; // more positions than a group has columns
         check_against_the_loop((n, 2, 11, 12), (5, 3, 3), cfg(3, 2, 2))?;
     }
-    Ok(())
+    // A smaller group after another in one part, which finds a used workspace: padding must be zero again.
+    check_against_the_loop((51, 1, 10, 10), (2, 3, 3), cfg(1, 1, 1))
 }
 
 /// The sizes at which Candle's own backward pass fails.

@@ -483,13 +483,19 @@ fn wild_pixels_stay_where_they_are() -> Result<()> {
                 u[i] = v;
             }
             let u = Tensor::from_vec(u, (1, 1, 4, 5), &Device::Cpu)?;
-            // Between four finite pixels; half off the last corner; far behind it.
-            let points = [(1.25, 1.5), (4.25, 3.5), (99.0, 30.0)];
-            let expected = match cfg.padding {
-                Padding::Zeros => [2.375, 9.0 * 0.75 * 0.5, 0.0],
-                Padding::Border => [2.375, 9.0, 9.0],
+            // Between four finite pixels; half off the last corner; far behind it; far before the first, which is wild.
+            let cases = match cfg.padding {
+                Padding::Zeros => {
+                    vec![
+                        ((1.25, 1.5), 2.375),
+                        ((4.25, 3.5), 9.0 * 0.75 * 0.5),
+                        ((99.0, 30.0), 0.0),
+                        ((-30.0, -99.0), 0.0),
+                    ]
+                }
+                Padding::Border => vec![((1.25, 1.5), 2.375), ((4.25, 3.5), 9.0), ((99.0, 30.0), 9.0)],
             };
-            for (point, expected) in points.into_iter().zip(expected) {
+            for (point, expected) in cases {
                 let grid = grid_of_pixels((1, 1, 1), (4, 5), cfg.align_corners, |_| point)?;
                 let (out, gradients) = run(&[&u, &grid], |t| grid_sample(&t[0], &t[1], cfg))?;
                 assert!((values(&out)?[0] - expected).abs() < 1e-12, "{cfg:?} {point:?}: {out}");

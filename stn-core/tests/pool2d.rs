@@ -240,7 +240,8 @@ fn nan_counts_as_largest() -> Result<()> {
                 expected[at] = 1.0;
                 assert_eq!(gradient_of_sum(&[&window[..2], &window[2..]], cfg, dtype)?, expected);
             }
-            assert_eq!(gradient_of_sum(&[&[0.0, nan], &[nan, nan]], cfg, dtype)?, [0.0, 1.0, 0.0, 0.0]);
+            // As PyTorch has it: of several NaN the last, unlike other ties.
+            assert_eq!(gradient_of_sum(&[&[nan, nan], &[nan, 0.0]], cfg, dtype)?, [0.0, 0.0, 1.0, 0.0]);
         }
     }
     Ok(())
@@ -330,10 +331,17 @@ fn errors_say_what_was_expected() {
             assert_eq!(message(pool(&zeros(shape, DType::F32), cfg)), format!("{name}: {expected}"));
         };
         check(&[1, 4, 4], halves, "input must be (N, C, H, W), got [1, 4, 4]");
-        check(&[1, 1, 4, 4], halves.stride(0), "kernel and stride must be at least 1, got (2, 2) and (0, 0)");
-        check(&[1, 1, 4, 4], Pool2dConfig::new(0), "kernel and stride must be at least 1, got (0, 0) and (0, 0)");
+        for (kernel, stride) in [((0, 2), (2, 2)), ((2, 0), (2, 2)), ((2, 2), (0, 2)), ((2, 2), (2, 0))] {
+            let expected = format!("kernel and stride must be at least 1, got {kernel:?} and {stride:?}");
+            check(&[1, 1, 4, 4], cfg(kernel, stride, (0, 0), false), &expected);
+        }
         let expected = "padding must be at most half of the kernel, got padding (2, 2) for kernel (3, 3)";
         check(&[1, 1, 4, 4], Pool2dConfig::new(3).padding(2), expected);
+        for (padding, kernel) in [((2, 0), (3, 5)), ((0, 2), (5, 3))] {
+            let expected =
+                format!("padding must be at most half of the kernel, got padding {padding:?} for kernel {kernel:?}");
+            check(&[1, 1, 6, 6], cfg(kernel, (1, 1), padding, false), &expected);
+        }
         let expected = "a window of (5, 5) does not fit an image of 2x9 with padding (1, 1)";
         check(&[1, 1, 2, 9], Pool2dConfig::new(5).padding(1), expected);
         let expected = "a window of (2, 2) does not fit an image of 0x4 with padding (1, 1)";
