@@ -1,4 +1,59 @@
-//! Spatial transformer layers for Candle.
+//! Spatial transformer layers for [Candle](candle_core), and the `grid_sample` that trains.
+//!
+//! A spatial transformer (Jaderberg et al. 2015, *Spatial Transformer Networks*) is a layer that warps its own input, by a transform that
+//! it predicts from that input:
+//!
+//! ```text
+//!                 +--> localisation net --> theta --> grid generator --+
+//!                 |      f_loc                          T_theta        |  sampling grid (N, H', W', 2)
+//!   U (N, C, H, W)                                                     v
+//!                 +---------------------------------------------> grid_sample --> V (N, C, H', W')
+//! ```
+//!
+//! It is trained by the task's loss alone: [`ops::grid_sample`] has gradients for the image and for the grid. A transform maps **target to
+//! source**: where in the input each output pixel looks. Grids hold **(x, y)**, -1 to 1 across the input; `align_corners` says whether that
+//! is from centre to centre of the corner pixels or from edge to edge, and is always said.
+//!
+//! # Example
+//! A transformer in front of a classifier; at the start it is the identity.
+//! ```
+//! use candle_core::{DType, Device, Module, Tensor};
+//! use candle_nn::ModuleT;
+//! use stn_core::localisation::{ConvLocalisationConfig, conv_localisation};
+//! use stn_core::optim::{Optimiser, ParamGroup, Sgd, SgdConfig};
+//! use stn_core::transform::{Affine, Transform};
+//! use stn_core::{SpatialTransformer, init::SeededVarMap, layers::linear, ops::GridSampleConfig};
+//!
+//! # fn main() -> candle_core::Result<()> {
+//! let vars = SeededVarMap::new(0);
+//! let vb = vars.var_builder(DType::F32, &Device::Cpu);
+//! let net = conv_localisation((1, 28, 28), &Affine.identity(), ConvLocalisationConfig::default(), vb.pp("loc"))?;
+//! let transformer = SpatialTransformer::new(net, Affine, (28, 28), GridSampleConfig::new(true));
+//! let classifier = linear(28 * 28, 10, vb.pp("fc"))?;
+//!
+//! let images = Tensor::rand(0f32, 1., (8, 1, 28, 28), &Device::Cpu)?;
+//! let labels = Tensor::zeros(8, DType::U32, &Device::Cpu)?;
+//! let seen = transformer.forward_t(&images, true)?;
+//! let loss = candle_nn::loss::cross_entropy(&classifier.forward(&seen.flatten_from(1)?)?, &labels)?;
+//!
+//! let mut sgd = Sgd::new(vec![ParamGroup::new(vars.trainable_vars())], SgdConfig::default())?;
+//! sgd.step(&loss.backward()?)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where is what
+//!
+//! | module | what |
+//! |---|---|
+//! | [`transform`] | theta -> sampling grid: translation, attention, affine, your own |
+//! | [`localisation`] | the paper's localisation nets, and the identity-initialised last layer |
+//! | [`SpatialTransformer`] | the two and the sampler as one layer |
+//! | [`ops`] | `grid_sample`, and convolution and pooling with right gradients |
+//! | [`layers`] | convolution and linear layers on them |
+//! | [`init`], [`dropout`], [`optim`] | what training needs and Candle lacks: seeded, stateless, saveable |
+
+#![deny(missing_docs)]
 
 pub mod dropout;
 pub mod init;

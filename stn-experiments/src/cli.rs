@@ -163,16 +163,16 @@ impl SourceArgs {
 pub fn run(cli: Cli, stop: &AtomicBool) -> Result<Ending> {
     match cli.command {
         Command::Reproduce(args) => return reproduce(&request(args)?, stop),
-        Command::List => print!("{}", list()),
+        Command::List => crate::say!("{}", list().trim_end()),
         Command::Eval { run, source } => eval(&RunDir::new(run), source)?,
         Command::Report { runs, out } => {
             let out = out.unwrap_or_else(|| runs.join("report"));
             let (path, table) = report::write(&runs, &out, &command_line())?;
-            println!("{table}\nreport and figures: {}", path.display());
+            crate::say!("{table}\nreport and figures: {}", path.display());
         }
         Command::Look { run, image, index, out, source } => {
             let image = image.as_deref().map_or(Image::Test(index), Image::File);
-            println!("{}", look(&RunDir::new(run), image, || source.mnist(), &out)?);
+            crate::say!("{}", look(&RunDir::new(run), image, || source.mnist(), &out)?);
         }
         Command::Data(command) => data(command)?,
     }
@@ -231,11 +231,11 @@ fn eval(run: &RunDir, source: SourceArgs) -> Result<()> {
     let stored: Option<mnist::RunResult> = run.result()?;
     let draws = mnist::evaluate(run, &source.mnist()?.test)?;
     let spread = Spread::of(&draws).context("the run's budget has no test draws")?;
-    println!("test error {spread} % (mean ± standard deviation of {} draws)", spread.count);
+    crate::say!("test error {spread} % (mean ± standard deviation of {} draws)", spread.count);
     match stored {
-        Some(result) if result.error_percent_draws == draws => println!("the same as result.json says"),
+        Some(result) if result.error_percent_draws == draws => crate::say!("the same as result.json says"),
         Some(result) => bail!("result.json says {:.4} %, now it is {:.4} %", result.error_percent, spread.mean),
-        None => println!("the run has no result.json to compare with"),
+        None => crate::say!("the run has no result.json to compare with"),
     }
     Ok(())
 }
@@ -244,7 +244,7 @@ fn data(command: Data) -> Result<()> {
     match command {
         Data::Fetch(source) => {
             let mnist = source.mnist()?;
-            println!(
+            crate::say!(
                 "MNIST from {}: {} training and {} test images",
                 mnist.source,
                 mnist.train.len(),
@@ -253,22 +253,22 @@ fn data(command: Data) -> Result<()> {
         }
         Data::Verify(source) => {
             let mnist = source.mnist()?;
-            println!("MNIST from {}", mnist.source);
-            println!("train {}\ntest  {}", mnist.train.identity(), mnist.test.identity());
+            crate::say!("MNIST from {}", mnist.source);
+            crate::say!("train {}\ntest  {}", mnist.train.identity(), mnist.test.identity());
             for data in Distortion::ALL {
                 let (distorted, _) = crate::data::distorted_set(data, &mnist.test, mnist::TEST_SEED, 0)?;
-                println!("test {data:<3}, first draw  {}", distorted.identity());
+                crate::say!("test {data:<3}, first draw  {}", distorted.identity());
             }
         }
         Data::Preview { data, out, source } => {
             let mnist = source.mnist()?;
             let (distorted, _) = crate::data::distorted_set(data, &mnist.test.range(0..64)?, mnist::TEST_SEED, 0)?;
             preview(&distorted).save(&out).with_context(|| format!("cannot write {}", out.display()))?;
-            println!("the first 64 test images under {data}, from {}: {}", mnist.source, out.display());
+            crate::say!("the first 64 test images under {data}, from {}: {}", mnist.source, out.display());
         }
         Data::Pack { idx, out } => {
             pack::pack_mnist(&idx, &out)?;
-            println!("wrote {}", out.display());
+            crate::say!("wrote {}", out.display());
         }
     }
     Ok(())

@@ -11,6 +11,7 @@
 
 pub mod budget;
 pub mod cli;
+pub mod console;
 pub mod data;
 pub mod experiments;
 pub mod figures;

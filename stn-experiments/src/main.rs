@@ -22,16 +22,16 @@ fn main() -> ExitCode {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!("\nstopping after this step; Ctrl-C again ends at once");
+        stn_experiments::warn!("\nstopping after this step; Ctrl-C again ends at once");
     });
     if let Err(error) = handler {
-        eprintln!("warning: Ctrl-C will not save the run: {error}");
+        stn_experiments::warn!("warning: Ctrl-C will not save the run: {error}");
     }
     match run(cli, &STOP) {
         Ok(Ending::Complete) => ExitCode::SUCCESS,
         Ok(Ending::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            stn_experiments::warn!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

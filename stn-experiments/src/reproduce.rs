@@ -111,14 +111,14 @@ pub fn reproduce(request: &Request, stop: &AtomicBool) -> Result<Ending> {
         runs.iter().enumerate().filter(|(i, _)| request.shard.has(*i)).map(|(_, &run)| run).collect();
     let budget = &request.budget;
     let digits = Digits::new(Mnist::load(request.source, request.offline)?, budget)?;
-    println!("MNIST from {}", digits.source());
+    crate::say!("MNIST from {}", digits.source());
     let root = request.out.join("mnist").join(&budget.name);
-    println!("{} of {} runs, budget {}, into {}\n", mine.len(), runs.len(), budget.name, root.display());
+    crate::say!("{} of {} runs, budget {}, into {}\n", mine.len(), runs.len(), budget.name, root.display());
 
     for (i, &(cell, seed)) in mine.iter().enumerate() {
-        print!("[{}/{}] ", i + 1, mine.len());
+        crate::say!("[{}/{}]", i + 1, mine.len());
         if let Some(result) = request.finished(cell, seed)? {
-            println!(
+            crate::say!(
                 "{} on {}, seed {seed}: finished before, {:.2} % error",
                 cell.model.label(),
                 cell.data,
@@ -131,9 +131,10 @@ pub fn reproduce(request: &Request, stop: &AtomicBool) -> Result<Ending> {
             Status::Finished(result) => print_result("", &result, &dir),
             Status::Already(result) => print_result("finished before: ", &result, &dir),
             Status::Interrupted { step } => {
-                println!(
+                crate::say!(
                     "\nStopped after {step} of {} steps; nothing is lost. The same command goes on from there:\n  {}",
-                    budget.steps, request.command
+                    budget.steps,
+                    request.command
                 );
                 return Ok(Ending::Interrupted);
             }
@@ -141,15 +142,15 @@ pub fn reproduce(request: &Request, stop: &AtomicBool) -> Result<Ending> {
     }
 
     let (path, table) = report::write(&root, &root.join("report"), &request.command)?;
-    println!("\n{table}\nreport and figures: {}", path.display());
-    println!("{}", next_steps(budget));
+    crate::say!("\n{table}\nreport and figures: {}", path.display());
+    crate::say!("{}", next_steps(budget));
     Ok(Ending::Complete)
 }
 
 fn print_result(prefix: &str, result: &RunResult, dir: &RunDir) {
     let spread = result.error_percent_std.map_or(String::new(), |std| format!(" (single draws ± {std:.2})"));
     let validation = result.val_error_percent.map_or(String::new(), |error| format!(", validation {error:.2} %"));
-    println!(
+    crate::say!(
         "  {prefix}test error {:.2} %{spread}{validation}; the paper's: {:.1} %; {:.1} minutes; {}\n",
         result.error_percent,
         result.paper_error_percent,

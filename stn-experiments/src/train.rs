@@ -5,11 +5,11 @@
 //! checkpoint and ends with the same weights, bit for bit, as one that was not.
 
 use crate::budget::{Budget, OptimiserConfig};
+use crate::console::Progress;
 use crate::metrics::Tally;
 use crate::record::RunDir;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -122,7 +122,7 @@ pub fn train<T: Task>(
         state.restore(checkpoint, vars).with_context(|| format!("the checkpoint in {}", run.path().display()))?;
     }
     let mut log = run.metrics_from(state.step)?;
-    let console = Console::new(budget, state.step);
+    let progress = Progress::new(budget, state.step);
     let validate_every = budget.steps.div_ceil(cadence.validations.max(1));
     let mut clock = Instant::now();
     let start = state.step;
@@ -167,10 +167,10 @@ pub fn train<T: Task>(
                     line["val_error_percent"] = json!(validation);
                 }
                 log.push(&line)?;
-                console.report(&state, validation);
+                progress.report(state.step, &state.tally, validation);
                 state.tally = Tally::default();
             }
-            console.bar.inc(1);
+            progress.step();
             let stopped = stop.load(Ordering::Relaxed) && !last;
             if last || stopped || state.step.is_multiple_of(cadence.checkpoint) {
                 state.seconds += clock.elapsed().as_secs_f64();
@@ -178,11 +178,11 @@ pub fn train<T: Task>(
                 run.save_checkpoint(&state.tensors(vars)?)?;
             }
             if stopped {
-                console.bar.abandon();
+                progress.abandon();
                 return Ok(Outcome::Interrupted { step: state.step });
             }
         }
-        console.bar.finish_and_clear();
+        progress.finish();
         Ok(Outcome::Finished { seconds: state.seconds })
     })
 }
@@ -227,53 +227,5 @@ impl State {
         self.tally = Tally { examples: examples as usize, wrong: wrong as usize, loss };
         (self.step, self.seconds) = (step as usize, seconds);
         Ok(())
-    }
-}
-
-/// The progress bar, with a line for every validation that stays on the screen.
-struct Console<'a> {
-    bar: ProgressBar,
-    budget: &'a Budget,
-    /// The step and the time at which this sitting began.
-    start: (usize, Instant),
-}
-
-const TEMPLATE: &str = "  {bar:24} {pos}/{len} steps  {msg}  {eta} left";
-
-impl<'a> Console<'a> {
-    fn new(budget: &'a Budget, start: usize) -> Self {
-        let bar = ProgressBar::new(budget.steps as u64).with_position(start as u64);
-        // A test checks the template; without it the bar is plain.
-        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
-            bar.set_style(style);
-        }
-        bar.reset_eta();
-        Self { bar, budget, start: (start, Instant::now()) }
-    }
-
-    fn report(&self, state: &State, validation: Option<f64>) {
-        let (loss, error) = (state.tally.mean_loss(), state.tally.error_percent());
-        let images = ((state.step - self.start.0) * self.budget.batch) as f64;
-        let rate = images / self.start.1.elapsed().as_secs_f64().max(1e-9);
-        self.bar.set_message(format!("loss {loss:.4}  error {error:.2} %  {rate:.0} images/s"));
-        if let Some(validation) = validation {
-            let (step, steps) = (state.step, self.budget.steps);
-            self.bar.suspend(|| {
-                println!(
-                    "  step {step:>6}/{steps}  loss {loss:.4}  training error {error:.2} %  validation error \
-                     {validation:.2} %  {rate:.0} images/s"
-                );
-            });
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_progress_template_is_valid() {
-        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
     }
 }

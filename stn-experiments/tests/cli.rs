@@ -228,6 +228,15 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
 }
 
 #[test]
+fn a_closed_pipe_is_no_panic() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = stn(home.path()).arg("list").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn shards_train_their_own_part() {
     let home = tempfile::tempdir().unwrap();
     let args = "reproduce mnist --model fcn --seeds 0,1,2 --steps 2 --offline --out runs --shard 1/3";

@@ -81,7 +81,7 @@ impl Mnist {
         let reason = format!("{error:#}")
             .replace(&hub.cache.display().to_string(), "<cache>")
             .replace(hub.endpoint.trim_end_matches('/'), "<hub>");
-        eprintln!(
+        crate::warn!(
             "\nWARNING: MNIST could not be had from the hub, taking the embedded copy (the same images).\n  \
              The hub's error: {error:#}\n  `--source hub` fails instead; `--source embedded` or `--offline` asks for the copy.\n"
         );

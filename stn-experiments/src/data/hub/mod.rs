@@ -142,7 +142,7 @@ impl Hub {
                     bail!("{place}: the cached file is spoilt: {error:#}; fetch it again without --offline")
                 }
                 Err(error) => {
-                    eprintln!("{place}: removing the cached file: {error:#}");
+                    crate::warn!("{place}: removing the cached file: {error:#}");
                     verify::remove(&path);
                 }
             }
@@ -190,7 +190,7 @@ impl Hub {
                     ));
                 }
                 (Err(error), _) => {
-                    eprintln!("{} {name}: {error:#}; fetching it again", repository.id);
+                    crate::warn!("{} {name}: {error:#}; fetching it again", repository.id);
                     again = true;
                 }
             }

@@ -191,7 +191,7 @@ pub fn run(
         distorted_test_identity: test.identity(),
         device: "cpu".into(),
     };
-    println!(
+    crate::say!(
         "{} on {}, seed {seed}, budget {}: {} parameters ({} of them localisation), {} steps of {}",
         cell.model.label(),
         cell.data,
@@ -201,7 +201,7 @@ pub fn run(
         budget.steps,
         budget.batch
     );
-    println!("  data: {}; seeded test set {}", digits.source, &settings.distorted_test_identity[..16]);
+    crate::say!("  data: {}; seeded test set {}", digits.source, &settings.distorted_test_identity[..16]);
     let params = settings.params;
     dir.open(&Config {
         settings,
