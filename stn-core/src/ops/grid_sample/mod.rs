@@ -75,7 +75,8 @@ impl GridSampleConfig {
 /// coordinate is clamped, the edge included.
 ///
 /// A coordinate that is NaN samples zero under [`Padding::Zeros`] and the first pixel under [`Padding::Border`]; an infinite one
-/// samples zero or the edge. Their gradient is zero.
+/// samples zero or the edge. Their gradient is zero. (Along a side of length 1 with `align_corners` every finite coordinate is the one
+/// pixel.) A pixel that is NaN or infinite spreads to every sample that it is one of the four neighbours of, also with weight zero.
 ///
 /// Coordinates are computed in `f64` whatever the tensors' type, so that the identity returns the image also in `f32`.
 ///

@@ -67,7 +67,8 @@ impl Pool2dConfig {
 /// would start in the padding behind the image is left out).
 ///
 /// # Gradients
-/// All of it goes to the window's largest value, the first in row-major order among equals. A NaN counts as largest.
+/// All of it goes to the window's largest value, the first in row-major order among equals. A NaN counts as
+/// largest; of several, the last.
 ///
 /// # Errors
 /// On wrong ranks, a kernel or stride of zero, padding of more than half the kernel, a window larger than the padded image, types
