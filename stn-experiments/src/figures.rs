@@ -109,22 +109,24 @@ pub fn learning_curves(folder: &Path, runs: &[(RunDir, RunResult)]) -> Result<Ve
         ("error", "error_percent", "Error while training", "error (%)", true),
         ("loss", "loss", "Loss while training", "cross-entropy", true),
     ] {
-        let mut series = Vec::new(); // name, points, dashed
-        for (run, result) in runs {
+        let mut series = Vec::new(); // name, points, colour, dashed
+        for (colour, (run, result)) in runs.iter().enumerate() {
             let lines = run.metrics()?;
             let points = |key: &str| {
                 let point = |line: &serde_json::Value| Some((line["step"].as_f64()?, line[key].as_f64()?));
                 lines.iter().filter_map(point).collect::<Vec<_>>()
             };
             let name = format!("{} on {}, seed {}", result.model.parse::<Model>()?.label(), result.data, result.seed);
-            series.push((format!("{name}: training batches"), points(key), true));
+            series.push((format!("{name}: training batches"), points(key), colour, key == "error_percent"));
             let validation = points("val_error_percent");
             if key == "error_percent" && !validation.is_empty() {
-                series.push((format!("{name}: validation"), validation, false));
+                series.push((format!("{name}: validation"), validation, colour, false));
             }
         }
-        let drawn: Vec<Curve> =
-            series.iter().map(|(name, points, dashed)| Curve { name, points, dashed: *dashed }).collect();
+        let drawn: Vec<Curve> = series
+            .iter()
+            .map(|(name, points, colour, dashed)| Curve { name, points, colour: *colour, dashed: *dashed })
+            .collect();
         let figure = CurveFigure { title, note: &note, x_label: "step", y_label: label, log_y, curves: &drawn };
         let caption = format!("{title}, logarithmic.");
         figures.push(both(folder, file.into(), caption, |path| curves(path, &figure))?);
@@ -172,7 +174,7 @@ impl Samples {
             .map(|((input, grid, output), label)| WarpRow { label, input, grid, output })
             .collect();
         let headings = stn_viz::WARP_HEADINGS;
-        warps(path, &WarpFigure { title, note, headings, rows: &rows, align_corners: true, blocks: 1 + rows.len() / 8 })
+        warps(path, &WarpFigure { title, note, headings, rows: &rows, align_corners: true, blocks: 1 + rows.len() / 7 })
     }
 
     /// Applied and recovered rotations in degrees.

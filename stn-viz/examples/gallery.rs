@@ -146,12 +146,12 @@ fn draw_curves(path: &Path) -> Result<()> {
             y_label: "cross entropy (nats)",
             log_y: true,
             curves: &[
-                Curve { name: "FCN", points: &fcn, dashed: false },
-                Curve { name: "CNN", points: &cnn, dashed: false },
-                Curve { name: "ST-CNN", points: &st, dashed: false },
-                Curve { name: "a published value", points: &paper, dashed: true },
-                Curve { name: "one evaluation", points: &[(7_500., 0.2)], dashed: false },
-                Curve { name: "not run yet", points: &[], dashed: false },
+                Curve { name: "FCN", points: &fcn, colour: 0, dashed: false },
+                Curve { name: "CNN", points: &cnn, colour: 1, dashed: false },
+                Curve { name: "ST-CNN", points: &st, colour: 2, dashed: false },
+                Curve { name: "a published value", points: &paper, colour: 3, dashed: true },
+                Curve { name: "one evaluation", points: &[(7_500., 0.2)], colour: 4, dashed: false },
+                Curve { name: "not run yet", points: &[], colour: 5, dashed: false },
             ],
         },
     )

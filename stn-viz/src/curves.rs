@@ -17,6 +17,8 @@ pub struct Curve<'a> {
     pub name: &'a str,
     /// (step, value), in the order to be joined; a value that is not finite breaks the line.
     pub points: &'a [(f64, f64)],
+    /// Which of the ten colours it has, counted round: curves of one run may share theirs.
+    pub colour: usize,
     /// Whether the line is dashed, for references such as a published value.
     pub dashed: bool,
 }
@@ -61,7 +63,7 @@ const PITCH: f64 = 16.; // of legend lines
 ///     x_label: "step",
 ///     y_label: "cross entropy (nats)",
 ///     log_y: true,
-///     curves: &[Curve { name: "train", points: &loss, dashed: false }],
+///     curves: &[Curve { name: "train", points: &loss, colour: 0, dashed: false }],
 /// };
 /// let folder = tempfile::tempdir()?;
 /// curves(&folder.path().join("loss.svg"), &figure)?;
@@ -97,7 +99,7 @@ pub fn curves(path: &Path, figure: &CurveFigure) -> Result<()> {
         page.draw(canvas, sheet_height)?;
         plot.draw(canvas, figure.x_label, figure.y_label)?;
         for (i, (curve, name)) in figure.curves.iter().zip(&names).enumerate() {
-            let colour = COLOURS[i % COLOURS.len()];
+            let colour = COLOURS[curve.colour % COLOURS.len()];
             for run in curve.points.split(|p| !drawable(p)) {
                 let places: Vec<Point> = run.iter().map(|p| plot.at(*p)).collect();
                 match places[..] {

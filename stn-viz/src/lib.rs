@@ -22,8 +22,8 @@
 //!     y_label: "test error (%)",
 //!     log_y: false,
 //!     curves: &[
-//!         Curve { name: "ST-CNN", points: &[(500., 4.1), (1000., 2.2), (1500., 1.6)], dashed: false },
-//!         Curve { name: "CNN", points: &[(500., 5.0), (1000., 3.1), (1500., 2.4)], dashed: false },
+//!         Curve { name: "ST-CNN", points: &[(500., 4.1), (1000., 2.2), (1500., 1.6)], colour: 0, dashed: false },
+//!         Curve { name: "CNN", points: &[(500., 5.0), (1000., 3.1), (1500., 2.4)], colour: 1, dashed: false },
 //!     ],
 //! };
 //! let folder = tempfile::tempdir()?;

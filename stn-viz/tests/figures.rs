@@ -249,7 +249,7 @@ fn curves_are_to_scale_linear_and_logarithmic() {
     let (_folder, path) = place("c.svg");
     let points = [(0., 1.), (10., 10.), (20., 100.)];
     let drawn = |log_y| {
-        curves(&path, &curve_figure(&[Curve { name: "a", points: &points, dashed: false }], log_y)).unwrap();
+        curves(&path, &curve_figure(&[Curve { name: "a", points: &points, colour: 0, dashed: false }], log_y)).unwrap();
         first_series(&std::fs::read_to_string(&path).unwrap()).remove(0)
     };
     let [a, b, c] = drawn(true)[..] else { panic!("three points") };
@@ -263,9 +263,9 @@ fn curves_are_to_scale_linear_and_logarithmic() {
 fn curves_say_title_axes_legend_and_note() {
     let (_folder, path) = place("c.svg");
     let series = [
-        Curve { name: "ST-CNN", points: &[(0., 3.), (1., 2.)], dashed: false },
-        Curve { name: "later", points: &[], dashed: false },
-        Curve { name: "published", points: &[(0., 0.7), (1., 0.7)], dashed: true },
+        Curve { name: "ST-CNN", points: &[(0., 3.), (1., 2.)], colour: 0, dashed: false },
+        Curve { name: "later", points: &[], colour: 1, dashed: false },
+        Curve { name: "published", points: &[(0., 0.7), (1., 0.7)], colour: 2, dashed: true },
     ];
     curves(&path, &curve_figure(&series, false)).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
@@ -280,7 +280,7 @@ fn curves_say_title_axes_legend_and_note() {
 fn a_value_that_is_not_finite_breaks_the_line_and_is_counted() {
     let (_folder, path) = place("c.svg");
     let points = [(0., 3.), (1., 2.), (2., f64::NAN), (3., 2.), (4., 1.), (5., f64::INFINITY)];
-    curves(&path, &curve_figure(&[Curve { name: "a", points: &points, dashed: false }], false)).unwrap();
+    curves(&path, &curve_figure(&[Curve { name: "a", points: &points, colour: 0, dashed: false }], false)).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(first_series(&text).iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
     assert!(text.contains("Left out: 2 of 6 points (not finite)."));
@@ -290,13 +290,15 @@ fn a_value_that_is_not_finite_breaks_the_line_and_is_counted() {
 fn a_single_point_is_a_dot_and_no_point_is_an_error() {
     let (_folder, path) = place("c.svg");
     for log_y in [false, true] {
-        curves(&path, &curve_figure(&[Curve { name: "a", points: &[(500., 2.)], dashed: false }], log_y)).unwrap();
+        curves(&path, &curve_figure(&[Curve { name: "a", points: &[(500., 2.)], colour: 0, dashed: false }], log_y))
+            .unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.matches("<circle").count(), 1);
         assert!(!text.contains("NaN") && !text.contains("inf"));
     }
     let error = |points: &[(f64, f64)], log_y| {
-        let error = curves(&path, &curve_figure(&[Curve { name: "a", points, dashed: false }], log_y)).unwrap_err();
+        let error =
+            curves(&path, &curve_figure(&[Curve { name: "a", points, colour: 0, dashed: false }], log_y)).unwrap_err();
         error.to_string()
     };
     assert!(error(&[(0., f64::NAN)], false).contains("no point of 1 is finite"));
@@ -310,7 +312,8 @@ fn extreme_values_do_not_panic() {
     for values in [[1e-310, 2e-310], [1e300, 1e308], [-1e308, 1e308], [5., 5. + 1e-15], [0., 1e-300]] {
         let points = [(0., values[0]), (1., values[1])];
         for log_y in [false, values[0] > 0.] {
-            curves(&path, &curve_figure(&[Curve { name: "a", points: &points, dashed: true }], log_y)).unwrap();
+            curves(&path, &curve_figure(&[Curve { name: "a", points: &points, colour: 0, dashed: true }], log_y))
+                .unwrap();
         }
     }
 }
