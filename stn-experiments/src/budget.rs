@@ -69,7 +69,7 @@ impl Budget {
         Ok(budget)
     }
 
-    /// Minutes on a laptop's two cores; chosen on the validation images.
+    /// Minutes on a laptop's two cores. The values are a first choice that the validation error bears out, not the end of a search.
     fn quick() -> Self {
         Self {
             name: "quick".into(),
@@ -98,6 +98,20 @@ impl Budget {
             holdout: false,
             test_draws: 10,
         }
+    }
+
+    /// Steps, optimiser and schedule in words.
+    pub fn describe(&self) -> String {
+        let optimiser = match self.optimiser {
+            OptimiserConfig::Sgd { lr, momentum: 0.0 } => format!("SGD {lr}"),
+            OptimiserConfig::Sgd { lr, momentum } => format!("SGD {lr} with momentum {momentum}"),
+            OptimiserConfig::Adamw { lr, weight_decay } => format!("AdamW {lr} with decay {weight_decay}"),
+        };
+        let schedule = match self.schedule {
+            Schedule::OneCycle { .. } => "one cycle".into(),
+            Schedule::StepDecay { every, factor } => format!("x {factor} every {every}"),
+        };
+        format!("{} steps of {}, {optimiser}, {schedule}", self.steps, self.batch)
     }
 
     /// The learning rate at a step.

@@ -42,19 +42,20 @@ pub fn finished_runs(folder: &Path) -> Result<Vec<(RunDir, RunResult)>> {
 /// # Errors
 /// When a result names an unknown model.
 pub fn table(results: &[&RunResult]) -> Result<String> {
-    let mut rows: BTreeMap<(String, usize, usize), Vec<&RunResult>> = BTreeMap::new();
+    let mut rows: BTreeMap<(String, String, usize, usize), Vec<&RunResult>> = BTreeMap::new();
     for &result in results {
         let model: Model = result.model.parse()?;
         let column = Distortion::ALL.iter().position(|&data| data == result.data);
         let row = Model::ALL.iter().position(|&m| m == model);
-        let key = (result.budget.clone(), column.unwrap_or_default(), row.unwrap_or_default());
+        let (budget, training) = (result.budget.clone(), result.training.clone());
+        let key = (budget, training, column.unwrap_or_default(), row.unwrap_or_default());
         rows.entry(key).or_default().push(result);
     }
     let mut text = String::from(
-        "| data | model | error % (ours) | error % (paper) | draws ± | validation % | seeds | parameters | minutes | budget |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+        "| data | model | error % (ours) | error % (paper) | draws ± | validation % | seeds | parameters | minutes | budget | training (the paper: 150,000 steps of 256, SGD) |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
-    for ((budget, ..), runs) in rows {
+    for ((budget, training, ..), runs) in rows {
         let first = runs[0];
         let model: Model = first.model.parse()?;
         let over = |value: fn(&RunResult) -> Option<f64>| {
@@ -67,7 +68,7 @@ pub fn table(results: &[&RunResult]) -> Result<String> {
         let seeds: Vec<String> = runs.iter().map(|run| run.seed.to_string()).collect();
         writeln!(
             text,
-            "| {} | {} | {} | {:.1} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {:.1} | {} | {} | {} | {} | {} | {budget} | {training} |",
             first.data,
             model.label(),
             show(over(|run| Some(run.error_percent))),
@@ -77,18 +78,9 @@ pub fn table(results: &[&RunResult]) -> Result<String> {
             seeds.join(", "),
             first.params,
             mean(|run| Some(run.seconds / 60.0), 1),
-            scaled(&budget, first.steps),
         )?;
     }
     Ok(text)
-}
-
-/// A budget's name, with what it leaves out against the paper's.
-fn scaled(budget: &str, steps: usize) -> String {
-    match budget {
-        "paper" => "paper".into(),
-        _ => format!("{budget}: {steps} of the paper's 150,000 steps"),
-    }
 }
 
 /// Writes `report.md` and its figures for the finished runs under `folder`, and returns its path and the table.
@@ -157,6 +149,7 @@ mod tests {
             params: 208_586,
             steps: 2500,
             batch: 256,
+            training: "2500 steps of 256".into(),
             seconds: 90.0,
             data_source: DataSource::Embedded { reason: "--offline".into() },
             device: "cpu".into(),
@@ -168,10 +161,7 @@ mod tests {
         let (a, b, c) = (result("st-cnn-aff", 0, 1.0), result("st-cnn-aff", 1, 2.0), result("cnn", 0, 2.5));
         let table = table(&[&a, &b, &c])?;
         let rows: Vec<&str> = table.lines().skip(2).collect();
-        assert_eq!(
-            rows[0],
-            "| R | CNN | 2.50 | 1.2 | 0.10 | - | 0 | 208586 | 1.5 | quick: 2500 of the paper's 150,000 steps |"
-        );
+        assert_eq!(rows[0], "| R | CNN | 2.50 | 1.2 | 0.10 | - | 0 | 208586 | 1.5 | quick | 2500 steps of 256 |");
         assert!(rows[1].starts_with("| R | ST-CNN Aff | 1.50 ± 0.71 | 0.7 |"), "{}", rows[1]);
         assert_eq!(rows.len(), 2);
         Ok(())

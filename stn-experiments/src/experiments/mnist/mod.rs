@@ -29,6 +29,9 @@ use task::{MnistTask, test_error_percent};
 /// The seed of every test and validation set, whatever the run's own.
 pub const TEST_SEED: u64 = 0;
 
+/// The distortion draw of the validation images; those of the test set count from zero.
+const VALIDATION_DRAW: u64 = u64::MAX;
+
 /// A run's trained weights.
 pub const MODEL_FILE: &str = "model.safetensors";
 /// Inputs, thetas and outputs of some test images, for the figures.
@@ -137,6 +140,8 @@ pub struct RunResult {
     pub steps: usize,
     /// Images a step.
     pub batch: usize,
+    /// Steps, optimiser and schedule in words.
+    pub training: String,
     /// Seconds of training, validation included, without the test.
     pub seconds: f64,
     /// Where the images came from.
@@ -238,6 +243,7 @@ pub fn run(
         params,
         steps: budget.steps,
         batch: budget.batch,
+        training: budget.describe(),
         seconds,
         data_source: digits.source.clone(),
         device: "cpu".into(),

@@ -1,6 +1,6 @@
 //! MNIST as the training loop sees it: batches of freshly distorted digits, cross-entropy, the share of wrong answers.
 
-use super::TEST_SEED;
+use super::{TEST_SEED, VALIDATION_DRAW};
 use crate::budget::Budget;
 use crate::data::distort::{Distortion, distorted_set};
 use crate::data::{DataSource, Dataset, Mnist, Purpose, VALIDATION, epoch_order, rng};
@@ -108,7 +108,7 @@ impl<'a> MnistTask<'a> {
         seed: u64,
     ) -> Result<Self> {
         let validation = match &digits.validation {
-            Some(digits) => Some(distorted_set(distortion, digits, TEST_SEED, 0)?.0),
+            Some(digits) => Some(distorted_set(distortion, digits, TEST_SEED, VALIDATION_DRAW)?.0),
             None => None,
         };
         let order = Mutex::new((u64::MAX, Arc::default()));
