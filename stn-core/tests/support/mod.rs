@@ -1,6 +1,8 @@
 //! What the tests of the ops share: seeded tensors, comparison, finite differences, known values, thread counts.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod sampler;
+
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

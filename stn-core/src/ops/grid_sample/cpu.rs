@@ -1,73 +1,73 @@
-//! The CPU kernels of the sampler: forward and the two backward passes are the same walk over the taps of the output's pixels.
+//! The CPU kernels of the sampler: forward and the backward passes are the same walk over the taps of the output's pixels, row by row.
 
-use super::{GridSampleConfig, Padding};
+use super::GridSampleConfig;
+use super::axis::{Axis, Mode, Side};
+use super::points::{Points, Targets, row_sums, theta_gradient};
 use crate::ops::real::Real;
 use candle_core::{Layout, Result, Shape};
 use rayon::prelude::*;
 
-/// One side of the image: from a normalised coordinate to pixels.
+/// Work is split into about this many parts where there are enough images; what the parts are changes no result.
+const PARTS: usize = 16;
+
+/// The pixels that one sampling point reads.
 #[derive(Clone, Copy)]
-struct Axis {
-    size: usize,
-    align_corners: bool,
-    padding: Padding,
+struct Taps<T, const K: usize> {
+    x: Side<T, K>,
+    y: Side<T, K>,
 }
 
-/// A coordinate in pixels: `floor + fraction`, and its derivative by the normalised coordinate.
-struct Position {
-    floor: isize,
-    fraction: f64,
-    slope: f64,
-}
-
-impl Axis {
-    /// The position that the padding gives the coordinate `g`; `None` where no pixel is in reach.
-    fn locate(&self, g: f64) -> Option<Position> {
-        let n = self.size as f64;
-        let (p, slope) = if self.align_corners {
-            ((g + 1.0) / 2.0 * (n - 1.0), (n - 1.0) / 2.0)
-        } else {
-            (((g + 1.0) * n - 1.0) / 2.0, n / 2.0)
-        };
-        let (p, slope) = match self.padding {
-            // NaN fails both comparisons. Bounded by them, p fits an isize.
-            Padding::Zeros if p >= -1.0 && p < n => (p, slope),
-            Padding::Zeros => return None,
-            Padding::Border if p > 0.0 && p < n - 1.0 => (p, slope),
-            // Equality counts as outside; NaN is neither and becomes the first pixel.
-            Padding::Border => (if p >= n - 1.0 { n - 1.0 } else { 0.0 }, 0.0),
-        };
-        let floor = p.floor();
-        Some(Position { floor: floor as isize, fraction: p - floor, slope })
+impl<T: Real, const K: usize> Taps<T, K> {
+    #[inline(always)]
+    fn value(&self, channel: &[T]) -> T {
+        let mut sum = T::zero();
+        for j in 0..K {
+            let mut row = T::zero();
+            for i in 0..K {
+                row += self.x.weight[i] * channel[self.y.offset[j] + self.x.offset[i]];
+            }
+            sum += self.y.weight[j] * row;
+        }
+        sum
     }
 
-    fn contains(&self, index: isize) -> bool {
-        index >= 0 && (index as usize) < self.size
-    }
-}
-
-/// The four pixels round one sampling point: north-west, north-east, south-west, south-east.
-#[derive(Clone, Copy)]
-struct Taps<T> {
-    /// Offsets within a channel; meaningful where `inside` is set.
-    offset: [usize; 4],
-    inside: [bool; 4],
-    /// How far the point is from the western and the northern pixels.
-    fraction: (T, T),
-    /// Derivatives of the pixel coordinates by the normalised ones.
-    slope: (T, T),
-}
-
-impl<T: Real> Taps<T> {
-    fn weights(&self) -> [T; 4] {
-        let (fx, fy) = self.fraction;
-        let (ex, ey) = (T::one() - fx, T::one() - fy);
-        [ex * ey, fx * ey, ex * fy, fx * fy]
+    /// The derivatives of the value by the normalised coordinates x and y, eq. (7).
+    #[inline(always)]
+    fn slopes(&self, channel: &[T]) -> (T, T) {
+        let (mut by_x, mut by_y) = (T::zero(), T::zero());
+        for j in 0..K {
+            let (mut row, mut row_by_x) = (T::zero(), T::zero());
+            for i in 0..K {
+                let u = channel[self.y.offset[j] + self.x.offset[i]];
+                row += self.x.weight[i] * u;
+                row_by_x += self.x.slope[i] * u;
+            }
+            by_x += self.y.weight[j] * row_by_x;
+            by_y += self.y.slope[j] * row;
+        }
+        (by_x * self.x.scale, by_y * self.y.scale)
     }
 
-    /// The four pixels' values, zero where there is none.
-    fn values(&self, channel: &[T]) -> [T; 4] {
-        std::array::from_fn(|i| if self.inside[i] { channel[self.offset[i]] } else { T::zero() })
+    #[inline(always)]
+    fn scatter(&self, channel: &mut [T], grad: T) {
+        for j in 0..K {
+            let grad = self.y.weight[j] * grad;
+            for i in 0..K {
+                channel[self.y.offset[j] + self.x.offset[i]] += self.x.weight[i] * grad;
+            }
+        }
+    }
+
+    /// The weight of all that lies outside the image.
+    fn outside(&self) -> T {
+        let ((x, _), (y, _)) = (self.x.outside, self.y.outside);
+        x + y - x * y
+    }
+
+    /// Its derivatives by the normalised coordinates.
+    fn outside_slopes(&self) -> (T, T) {
+        let ((x, by_x), (y, by_y)) = (self.x.outside, self.y.outside);
+        (by_x * (T::one() - y) * self.x.scale, by_y * (T::one() - x) * self.y.scale)
     }
 }
 
@@ -77,30 +77,30 @@ pub(super) struct Problem {
     y: Axis,
     images: usize,
     channels: usize,
+    /// Windows an image.
     windows: usize,
     out: (usize, usize),
     start: usize,
-    /// Strides of the input: image, channel, row, column.
-    stride: [usize; 4],
+    /// From an image to the next and from a channel to the next.
+    stride: (usize, usize),
 }
 
 impl Problem {
-    pub(super) fn new(input: &Layout, grid: &Shape, cfg: GridSampleConfig) -> Result<Self> {
+    /// `n` windows of size `out` of the images that `input` lays out.
+    pub(super) fn new(input: &Layout, n: usize, out: (usize, usize), cfg: GridSampleConfig) -> Result<Self> {
         let (b, c, h, w) = input.shape().dims4()?;
-        let (n, out_h, out_w, _) = grid.dims4()?;
         let &[image, channel, row, column] = input.stride() else {
             candle_core::bail!("grid_sample: expected four strides, got {:?}", input.stride())
         };
-        let axis = |size| Axis { size, align_corners: cfg.align_corners, padding: cfg.padding };
         Ok(Self {
-            x: axis(w),
-            y: axis(h),
+            x: Axis::new(w, column, cfg),
+            y: Axis::new(h, row, cfg),
             images: b,
             channels: c,
             windows: n.checked_div(b).unwrap_or(0),
-            out: (out_h, out_w),
+            out,
             start: input.start_offset(),
-            stride: [image, channel, row, column],
+            stride: (image, channel),
         })
     }
 
@@ -112,127 +112,206 @@ impl Problem {
         self.out.0 * self.out.1
     }
 
-    /// Calls `visit(first pixel, taps)` for each row of a window's grid; the taps serve all channels.
-    fn rows<T: Real>(&self, grid: &[T], mut visit: impl FnMut(usize, &[Option<Taps<T>>])) {
-        let width = self.out.1;
-        let mut taps = Vec::with_capacity(width);
-        for (i, row) in grid.chunks_exact(2 * width).enumerate() {
-            taps.clear();
-            taps.extend(row.chunks_exact(2).map(|g| self.taps(g[0].to_f64(), g[1].to_f64())));
-            visit(i * width, &taps);
-        }
-    }
-
-    fn taps<T: Real>(&self, gx: f64, gy: f64) -> Option<Taps<T>> {
-        let (x, y) = (self.x.locate(gx)?, self.y.locate(gy)?);
-        let corner = |dx: isize, dy: isize| {
-            let (column, row) = (x.floor + dx, y.floor + dy);
-            let inside = self.x.contains(column) && self.y.contains(row);
-            let offset = if inside { row as usize * self.stride[2] + column as usize * self.stride[3] } else { 0 };
-            (offset, inside)
-        };
-        let corners = [corner(0, 0), corner(1, 0), corner(0, 1), corner(1, 1)];
-        Some(Taps {
-            offset: corners.map(|c| c.0),
-            inside: corners.map(|c| c.1),
-            fraction: (T::from_f64(x.fraction), T::from_f64(y.fraction)),
-            slope: (T::from_f64(x.slope), T::from_f64(y.slope)),
-        })
+    /// The taps of one row of window `n`; they serve all channels.
+    fn taps<T: Real, M: Mode<K>, const K: usize>(
+        &self,
+        points: Points<T>,
+        (n, row): (usize, usize),
+        taps: &mut Vec<Option<Taps<T, K>>>,
+    ) {
+        taps.clear();
+        points.row(n, row, self.out, |x, y| {
+            let sides = M::side(&self.x, x).zip(M::side(&self.y, y));
+            taps.push(sides.map(|(x, y)| Taps { x, y }));
+        });
     }
 
     /// The part of the input's storage from which channel `c` of image `b` is read.
     fn channel<'a, T>(&self, input: &'a [T], b: usize, c: usize) -> &'a [T] {
-        &input[self.start + b * self.stride[0] + c * self.stride[1]..]
+        &input[self.start + b * self.stride.0 + c * self.stride.1..]
     }
 }
 
-/// The sampled windows, (B k, C, H', W').
-pub(super) fn forward<T: Real>(problem: &Problem, input: &[T], grid: &[T]) -> Vec<T> {
-    let pixels = problem.pixels();
+/// The sampled windows, (B k, C, H', W'). `fill` is what lies outside the image, one number a channel; zeros if there are none.
+pub(super) fn forward<T: Real, M: Mode<K>, const K: usize>(
+    problem: &Problem,
+    input: &[T],
+    points: Points<T>,
+    fill: &[T],
+) -> Vec<T> {
+    let (pixels, (height, width)) = (problem.pixels(), problem.out);
     let mut out = vec![T::zero(); problem.output_shape().elem_count()];
     if out.is_empty() {
         return out;
     }
-    out.par_chunks_mut(problem.channels * pixels).zip(grid.par_chunks(2 * pixels)).enumerate().for_each(
-        |(n, (out, grid))| {
-            problem.rows::<T>(grid, |first, taps| {
-                for c in 0..problem.channels {
+    let rows = height.div_ceil(PARTS.div_ceil(problem.images * problem.windows));
+    out.par_chunks_mut(problem.channels * pixels).enumerate().for_each(|(n, window)| {
+        // The same rows of all channels.
+        let mut parts: Vec<Vec<&mut [T]>> = (0..height.div_ceil(rows)).map(|_| vec![]).collect();
+        for channel in window.chunks_exact_mut(pixels) {
+            parts.iter_mut().zip(channel.chunks_mut(rows * width)).for_each(|(part, rows)| part.push(rows));
+        }
+        parts.into_par_iter().enumerate().for_each(|(i, mut part)| {
+            let mut taps = Vec::with_capacity(width);
+            for row in 0..part[0].len() / width {
+                problem.taps::<T, M, K>(points, (n, i * rows + row), &mut taps);
+                for (c, out) in part.iter_mut().enumerate() {
                     let channel = problem.channel(input, n / problem.windows, c);
-                    let row = &mut out[c * pixels + first..][..taps.len()];
-                    for (out, taps) in row.iter_mut().zip(taps) {
-                        let Some(taps) = taps else { continue };
-                        let (v, w) = (taps.values(channel), taps.weights());
-                        *out = v[0] * w[0] + v[1] * w[1] + v[2] * w[2] + v[3] * w[3];
+                    let out = &mut out[row * width..][..width];
+                    for (out, taps) in out.iter_mut().zip(&taps) {
+                        if let Some(taps) = taps {
+                            *out = taps.value(channel);
+                        }
+                    }
+                    if let Some(&fill) = fill.get(c) {
+                        for (out, taps) in out.iter_mut().zip(&taps) {
+                            let weight = taps.map_or(T::one(), |taps| taps.outside());
+                            if weight != T::zero() {
+                                *out += weight * fill;
+                            }
+                        }
                     }
                 }
-            });
-        },
-    );
+            }
+        });
+    });
     out
 }
 
-/// The gradient of the images, (B, C, H, W), contiguous. The windows of one image add up in their order on one thread.
-pub(super) fn grad_input<T: Real>(problem: &Problem, grid: &[T], grad: &[T]) -> Vec<T> {
-    let pixels = problem.pixels();
+/// The gradient of the images, (B, C, H, W), contiguous: the sum over outputs of eq. (6). The windows of one image add up in their order
+/// on one thread.
+pub(super) fn grad_input<T: Real, M: Mode<K>, const K: usize>(
+    problem: &Problem,
+    points: Points<T>,
+    grad: &[T],
+) -> Vec<T> {
+    let (pixels, (height, width)) = (problem.pixels(), problem.out);
     let size = problem.x.size * problem.y.size;
     let mut out = vec![T::zero(); problem.images * problem.channels * size];
     if out.is_empty() || grad.is_empty() {
         return out;
     }
-    let window = problem.channels * pixels;
-    out.par_chunks_mut(problem.channels * size)
-        .zip(grid.par_chunks(2 * pixels * problem.windows))
-        .zip(grad.par_chunks(window * problem.windows))
-        .for_each(|((out, grid), grad)| {
-            for (grid, grad) in grid.chunks_exact(2 * pixels).zip(grad.chunks_exact(window)) {
-                problem.rows::<T>(grid, |first, taps| {
-                    for c in 0..problem.channels {
-                        let channel = &mut out[c * size..][..size];
-                        let row = &grad[c * pixels + first..][..taps.len()];
-                        for (&grad, taps) in row.iter().zip(taps) {
-                            let Some(taps) = taps else { continue };
-                            let weights = taps.weights();
-                            for i in 0..4 {
-                                if taps.inside[i] {
-                                    channel[taps.offset[i]] += weights[i] * grad;
-                                }
-                            }
+    let channels = problem.channels.div_ceil(PARTS.div_ceil(problem.images));
+    out.par_chunks_mut(problem.channels * size).enumerate().for_each(|(b, image)| {
+        image.par_chunks_mut(channels * size).enumerate().for_each(|(i, part)| {
+            let mut taps = Vec::with_capacity(width);
+            for (n, row) in
+                (b * problem.windows..(b + 1) * problem.windows).flat_map(|n| (0..height).map(move |y| (n, y)))
+            {
+                problem.taps::<T, M, K>(points, (n, row), &mut taps);
+                for (c, channel) in part.chunks_exact_mut(size).enumerate() {
+                    let map = n * problem.channels + i * channels + c;
+                    let grad = &grad[map * pixels + row * width..][..width];
+                    for (&grad, taps) in grad.iter().zip(&taps) {
+                        if let Some(taps) = taps {
+                            taps.scatter(channel, grad);
                         }
                     }
-                });
+                }
             }
         });
+    });
     out
 }
 
-/// The gradient of the grid, (B k, H', W', 2).
-pub(super) fn grad_grid<T: Real>(problem: &Problem, input: &[T], grid: &[T], grad: &[T]) -> Vec<T> {
-    let pixels = problem.pixels();
-    let mut out = vec![T::zero(); grid.len()];
-    if out.is_empty() || grad.is_empty() {
-        return out;
+/// Eq. (7), summed over the channels, for one row of points, which arrives zero.
+fn grad_row<T: Real, const K: usize>(
+    problem: &Problem,
+    (input, grad, fill): (&[T], &[T], &[T]),
+    (n, row): (usize, usize),
+    taps: &[Option<Taps<T, K>>],
+    out: &mut [T],
+) {
+    let (pixels, width) = (problem.pixels(), problem.out.1);
+    for c in 0..problem.channels {
+        let channel = problem.channel(input, n / problem.windows, c);
+        let grad = &grad[(n * problem.channels + c) * pixels + row * width..][..width];
+        for ((out, &grad), taps) in out.chunks_exact_mut(2).zip(grad).zip(taps) {
+            let Some(taps) = taps else { continue };
+            let (x, y) = taps.slopes(channel);
+            out[0] += grad * x;
+            out[1] += grad * y;
+        }
+        if let Some(&fill) = fill.get(c) {
+            for ((out, &grad), taps) in out.chunks_exact_mut(2).zip(grad).zip(taps) {
+                let Some(taps) = taps else { continue };
+                let (x, y) = taps.outside_slopes();
+                out[0] += grad * x * fill;
+                out[1] += grad * y * fill;
+            }
+        }
     }
-    out.par_chunks_mut(2 * pixels)
-        .zip(grid.par_chunks(2 * pixels))
-        .zip(grad.par_chunks(problem.channels * pixels))
-        .enumerate()
-        .for_each(|(n, ((out, grid), grad))| {
-            problem.rows::<T>(grid, |first, taps| {
-                for c in 0..problem.channels {
-                    let channel = problem.channel(input, n / problem.windows, c);
-                    let grad = &grad[c * pixels + first..][..taps.len()];
-                    let row = &mut out[2 * first..][..2 * taps.len()];
-                    for ((out, &grad), taps) in row.chunks_exact_mut(2).zip(grad).zip(taps) {
-                        let Some(taps) = taps else { continue };
-                        let [nw, ne, sw, se] = taps.values(channel);
-                        let (fx, fy) = taps.fraction;
-                        let dx = (ne - nw) * (T::one() - fy) + (se - sw) * fy;
-                        let dy = (sw - nw) * (T::one() - fx) + (se - ne) * fx;
-                        out[0] += grad * dx * taps.slope.0;
-                        out[1] += grad * dy * taps.slope.1;
-                    }
-                }
+}
+
+/// The gradient of the points: of the grids, (B k, H', W', 2), or of the matrices, (B k, 2, 3).
+pub(super) fn grad_points<T: Real, M: Mode<K>, const K: usize>(
+    problem: &Problem,
+    input: &[T],
+    points: Points<T>,
+    grad: &[T],
+    fill: &[T],
+) -> Vec<T> {
+    let ((height, width), n) = (problem.out, problem.images * problem.windows);
+    let tensors = (input, grad, fill);
+    match points {
+        Points::Grid(grid) => {
+            let mut out = vec![T::zero(); grid.len()];
+            // The nearest pixel stays the same: its derivative is zero everywhere.
+            if K == 1 || out.is_empty() || grad.is_empty() {
+                return out;
+            }
+            let rows = out.par_chunks_mut(2 * width).with_min_len(4).enumerate();
+            rows.for_each_init(Vec::new, |taps, (i, out)| {
+                let at = (i / height, i % height);
+                problem.taps::<T, M, K>(points, at, taps);
+                grad_row(problem, tensors, at, taps, out);
             });
-        });
-    out
+            out
+        }
+        Points::Affine(_, targets) => {
+            if K == 1 || grad.is_empty() {
+                return vec![T::zero(); 6 * n];
+            }
+            let rows = (0..n * height).into_par_iter().with_min_len(4).map_init(Default::default, |(taps, out), i| {
+                let at = (i / height, i % height);
+                problem.taps::<T, M, K>(points, at, taps);
+                let out: &mut Vec<T> = out;
+                out.clear();
+                out.resize(2 * width, T::zero());
+                grad_row(problem, tensors, at, taps, out);
+                row_sums(out, targets)
+            });
+            let rows: Vec<[f64; 4]> = rows.collect();
+            rows.chunks_exact(height).flat_map(|rows| theta_gradient(rows, targets)).map(T::from_f64).collect()
+        }
+    }
+}
+
+/// The gradient of what lies outside the image, (C,): summed in f64, window by window.
+pub(super) fn grad_fill<T: Real, M: Mode<K>, const K: usize>(
+    problem: &Problem,
+    points: Points<T>,
+    grad: &[T],
+) -> Vec<T> {
+    let (pixels, (height, width), channels) = (problem.pixels(), problem.out, problem.channels);
+    let mut out = vec![0.0; channels];
+    if grad.is_empty() {
+        return out.into_iter().map(T::from_f64).collect();
+    }
+    let windows = grad.par_chunks(channels * pixels).enumerate().map(|(n, grad)| {
+        let (mut sums, mut taps) = (vec![0.0; channels], Vec::with_capacity(width));
+        for row in 0..height {
+            problem.taps::<T, M, K>(points, (n, row), &mut taps);
+            for (sum, grad) in sums.iter_mut().zip(grad.chunks_exact(pixels)) {
+                for (grad, taps) in grad[row * width..].iter().zip(&taps) {
+                    *sum += grad.to_f64() * taps.map_or(1.0, |taps| taps.outside().to_f64());
+                }
+            }
+        }
+        sums
+    });
+    for sums in windows.collect::<Vec<_>>() {
+        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+    }
+    out.into_iter().map(T::from_f64).collect()
 }

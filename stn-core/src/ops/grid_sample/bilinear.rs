@@ -1,0 +1,31 @@
+//! Bilinear interpolation, eq. (5): along each side the two pixels round the coordinate.
+
+use super::axis::{Axis, Mode, Side, floor};
+use crate::ops::real::Real;
+
+pub(super) struct Bilinear;
+
+impl Mode<2> for Bilinear {
+    #[inline]
+    fn side<T: Real>(axis: &Axis, g: f64) -> Option<Side<T, 2>> {
+        let place = axis.padded(g)?;
+        let floor = floor(place.pixel);
+        let first = floor as isize; // -1 to the last pixel
+        let t = T::from_f64(place.pixel - floor);
+        let inside = [first >= 0, first + 1 < axis.size as isize];
+        let keep = |inside: bool, x: T| if inside { x } else { T::zero() };
+        let drop = |inside: bool, x: T| if inside { T::zero() } else { x };
+        let (weight, one) = ([T::one() - t, t], T::one());
+        let index = [first.max(0) as usize, (first + 1).min(axis.size as isize - 1) as usize];
+        Some(Side {
+            offset: index.map(|i| i * axis.stride),
+            weight: [keep(inside[0], weight[0]), keep(inside[1], weight[1])],
+            slope: [keep(inside[0], T::zero() - one), keep(inside[1], one)],
+            scale: T::from_f64(place.slope),
+            outside: (
+                drop(inside[0], weight[0]) + drop(inside[1], weight[1]),
+                drop(inside[1], one) - drop(inside[0], one),
+            ),
+        })
+    }
+}
