@@ -46,10 +46,10 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`transform`] | theta -> sampling grid: translation, attention, affine, your own |
+//! | [`transform`] | theta -> sampling grid: translation, attention, affine, affine in 3-D, your own |
 //! | [`localisation`] | the paper's localisation nets, and the identity-initialised last layer |
 //! | [`SpatialTransformer`] | the two and the sampler as one layer |
-//! | [`ops`] | `grid_sample`, and convolution and pooling with right gradients |
+//! | [`ops`] | `grid_sample`, `grid_sample_3d`, and convolution and pooling with right gradients |
 //! | [`layers`] | convolution and linear layers on them |
 //! | [`init`], [`dropout`], [`optim`] | what training needs and Candle lacks: seeded, stateless, saveable |
 
@@ -65,4 +65,4 @@ pub mod spatial_transformer;
 pub mod transform;
 
 pub use spatial_transformer::{SpatialTransformer, Transformed};
-pub use transform::Transform;
+pub use transform::{Transform, Transform3d};

@@ -5,10 +5,12 @@
 
 mod conv2d;
 mod grid_sample;
+mod grid_sample_3d;
 mod pool2d;
 mod product;
 mod real;
 
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use grid_sample::{GridSampleConfig, Interpolation, Padding, grid_sample};
+pub use grid_sample_3d::grid_sample_3d;
 pub use pool2d::{Pool2dConfig, avg_pool2d, max_pool2d};

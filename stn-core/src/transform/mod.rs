@@ -1,16 +1,23 @@
 //! Transforms: from the parameters `theta` to a sampling grid.
 //!
 //! A transform T_theta maps **target to source**: where in the input each pixel of the output looks (backward warping).
-//! Each family is a small value that implements [`Transform`]; a family of your own is one more implementation.
+//! Each family is a small value that implements [`Transform`]; a family of your own is one more implementation. Volumes have
+//! [`Transform3d`].
 
 mod affine;
+mod affine_3d;
 mod affine_grid;
+mod affine_grid_3d;
 mod attention;
+mod transform_3d;
 mod translation;
 
 pub use affine::Affine;
+pub use affine_3d::Affine3d;
 pub use affine_grid::affine_grid;
+pub use affine_grid_3d::affine_grid_3d;
 pub use attention::Attention;
+pub use transform_3d::Transform3d;
 pub use translation::Translation;
 
 use crate::ops::{GridSampleConfig, grid_sample};

@@ -1,0 +1,242 @@
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, WithDType};
+use rayon::prelude::*;
+
+/// Generates the sampling grid of affine matrices of volumes, eq. (10).
+///
+/// The same as PyTorch's `affine_grid` with a size (N, C, D', H', W'). A side of one voxel looks at the coordinate 0.
+///
+/// # Shapes
+///
+/// theta (N, 3, 4), `out_size` (D', H', W') -> (N, D', H', W', 3), last dimension (x, y, z).
+///
+/// # Gradients
+///
+/// By theta: the sum over the voxels of the grid's gradient times (x_t, y_t, z_t, 1), summed in `f64`.
+///
+/// # Errors
+///
+/// When theta isn't (N, 3, 4), or neither `f32` nor `f64`.
+///
+/// # Example
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+///
+/// let theta = Tensor::arange(1f64, 13., &Device::Cpu)?.reshape((1, 3, 4))?;
+/// let grid = stn_core::transform::affine_grid_3d(&theta, (2, 2, 2), true)?; // (1, 2, 2, 2, 3)
+/// let plane = grid.get(0)?.get(0)?;
+/// assert_eq!(plane.to_vec3::<f64>()?, [[[-2., -10., -18.], [0., 0., 0.]], [[2., 2., 2.], [4., 12., 20.]]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn affine_grid_3d(theta: &Tensor, out_size: (usize, usize, usize), align_corners: bool) -> Result<Tensor> {
+    if !matches!(theta.dims(), [_, 3, 4]) {
+        candle_core::bail!("affine_grid_3d: theta must be (N, 3, 4), got {:?}", theta.dims())
+    }
+    if !matches!(theta.dtype(), DType::F32 | DType::F64) {
+        candle_core::bail!("affine_grid_3d: theta must be f32 or f64, got {:?}", theta.dtype())
+    }
+    let (depth, height, width) = out_size;
+    let targets = Targets {
+        x: coordinates(width, align_corners),
+        y: coordinates(height, align_corners),
+        z: coordinates(depth, align_corners),
+    };
+    if theta.device().is_cpu() { theta.contiguous()?.apply_op1(AffineGrid { targets }) } else { targets.matmul(theta) }
+}
+
+/// The target coordinates of a side of `n` voxels. The numerators are whole numbers, so each is rounded once.
+fn coordinates(n: usize, align_corners: bool) -> Vec<f64> {
+    let last = n as f64 - 1.0;
+    let divisor = if align_corners { last } else { n as f64 };
+    (0..n).map(|i| if n == 1 { 0.0 } else { (2.0 * i as f64 - last) / divisor }).collect()
+}
+
+/// The coordinates (x_t, y_t, z_t) of the output's columns, rows and planes.
+#[derive(Debug, Clone)]
+struct Targets {
+    x: Vec<f64>,
+    y: Vec<f64>,
+    z: Vec<f64>,
+}
+
+impl Targets {
+    fn out_size(&self) -> (usize, usize, usize) {
+        (self.z.len(), self.y.len(), self.x.len())
+    }
+
+    /// The lengths of a row and of a plane of the grid, at least one.
+    fn row_and_plane(&self) -> (usize, usize) {
+        let row = self.x.len() * 3;
+        (row.max(1), (row * self.y.len()).max(1))
+    }
+
+    /// The grid from tensor operations, for the devices without a kernel.
+    ///
+    /// Candle's matmul computes the gradient of the constant operand too, which is why the CPU has a kernel.
+    fn matmul(&self, theta: &Tensor) -> Result<Tensor> {
+        let (n, _, _) = theta.dims3()?;
+        let (depth, height, width) = self.out_size();
+        let mut homogeneous = Vec::with_capacity(depth * height * width * 4);
+        for &z in &self.z {
+            for &y in &self.y {
+                homogeneous.extend(self.x.iter().flat_map(|&x| [x, y, z, 1.0]));
+            }
+        }
+        let targets = Tensor::from_vec(homogeneous, (1, depth * height * width, 4), theta.device())?
+            .to_dtype(theta.dtype())?
+            .broadcast_as((n, depth * height * width, 4))?;
+        targets.matmul(&theta.transpose(1, 2)?)?.reshape((n, depth, height, width, 3))
+    }
+}
+
+/// theta (N, 3, 4) -> grid (N, D', H', W', 3).
+struct AffineGrid {
+    targets: Targets,
+}
+
+impl AffineGrid {
+    fn forward<T: WithDType>(&self, theta: &[T]) -> Vec<T> {
+        let (depth, height, width) = self.targets.out_size();
+        let mut grid = vec![T::zero(); theta.len() / 12 * depth * height * width * 3];
+        let (row, plane) = self.targets.row_and_plane();
+        grid.par_chunks_mut(plane).enumerate().for_each(|(i, grid)| {
+            let (theta, z) = (&theta[i / depth * 12..][..12], self.targets.z[i % depth]);
+            let t: [[f64; 4]; 3] = std::array::from_fn(|k| std::array::from_fn(|j| theta[4 * k + j].to_f64()));
+            for (row, &y) in grid.chunks_exact_mut(row).zip(&self.targets.y) {
+                let of_row = t.map(|t| t[1] * y + t[2] * z + t[3]);
+                for (point, &x) in row.chunks_exact_mut(3).zip(&self.targets.x) {
+                    for k in 0..3 {
+                        point[k] = T::from_f64(t[k][0] * x + of_row[k]);
+                    }
+                }
+            }
+        });
+        grid
+    }
+}
+
+impl CustomOp1 for AffineGrid {
+    fn name(&self) -> &'static str {
+        "affine_grid_3d"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n, _, _) = layout.shape().dims3()?;
+        let (depth, height, width) = self.targets.out_size();
+        let grid = match storage {
+            CpuStorage::F32(theta) => CpuStorage::F32(self.forward(elements(theta, layout)?)),
+            CpuStorage::F64(theta) => CpuStorage::F64(self.forward(elements(theta, layout)?)),
+            _ => candle_core::bail!("affine_grid_3d: theta must be f32 or f64"),
+        };
+        Ok((grid, Shape::from((n, depth, height, width, 3))))
+    }
+
+    fn bwd(&self, _theta: &Tensor, _grid: &Tensor, grad_grid: &Tensor) -> Result<Option<Tensor>> {
+        let backward = AffineGridBackward { targets: self.targets.clone() };
+        Ok(Some(grad_grid.contiguous()?.apply_op1_no_bwd(&backward)?))
+    }
+}
+
+/// grid's gradient (N, D', H', W', 3) -> theta's (N, 3, 4).
+struct AffineGridBackward {
+    targets: Targets,
+}
+
+impl AffineGridBackward {
+    /// Sums in f64: plane by plane on many threads, then the planes of each volume in their order.
+    fn backward<T: WithDType>(&self, grad_grid: &[T], n: usize) -> Vec<T> {
+        let depth = self.targets.z.len();
+        let (_, plane) = self.targets.row_and_plane();
+        let planes: Vec<[[f64; 3]; 3]> = grad_grid.par_chunks_exact(plane).map(|grad| self.plane(grad)).collect();
+        let mut grad_theta = vec![T::zero(); n * 12];
+        for (grad_theta, planes) in grad_theta.chunks_exact_mut(12).zip(planes.chunks_exact(depth.max(1))) {
+            for (k, grad_theta) in grad_theta.chunks_exact_mut(4).enumerate() {
+                let mut sum = [0.0; 4];
+                for (of_plane, &z) in planes.iter().zip(&self.targets.z) {
+                    let [x, y, one] = of_plane[k];
+                    for (sum, term) in sum.iter_mut().zip([x, y, z * one, one]) {
+                        *sum += term;
+                    }
+                }
+                for (out, sum) in grad_theta.iter_mut().zip(sum) {
+                    *out = T::from_f64(sum);
+                }
+            }
+        }
+        grad_theta
+    }
+
+    /// One plane's part in each row of theta: the sums of the gradient times x_t, y_t and 1.
+    fn plane<T: WithDType>(&self, grad: &[T]) -> [[f64; 3]; 3] {
+        let (row, _) = self.targets.row_and_plane();
+        let mut sums = [[0.0; 3]; 3];
+        for (row, &y) in grad.chunks_exact(row).zip(&self.targets.y) {
+            let mut of_row = [[0.0; 2]; 3];
+            for (point, &x) in row.chunks_exact(3).zip(&self.targets.x) {
+                for (sum, g) in of_row.iter_mut().zip(point) {
+                    let g = g.to_f64();
+                    sum[0] += g * x;
+                    sum[1] += g;
+                }
+            }
+            for (sums, [x, one]) in sums.iter_mut().zip(of_row) {
+                for (sum, term) in sums.iter_mut().zip([x, y * one, one]) {
+                    *sum += term;
+                }
+            }
+        }
+        sums
+    }
+}
+
+impl CustomOp1 for AffineGridBackward {
+    fn name(&self) -> &'static str {
+        "affine_grid_3d_backward"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n, _, _, _, _) = layout.shape().dims5()?;
+        let grad_theta = match storage {
+            CpuStorage::F32(grad) => CpuStorage::F32(self.backward(elements(grad, layout)?, n)),
+            CpuStorage::F64(grad) => CpuStorage::F64(self.backward(elements(grad, layout)?, n)),
+            _ => candle_core::bail!("affine_grid_3d: the grid's gradient must be f32 or f64"),
+        };
+        Ok((grad_theta, Shape::from((n, 3, 4))))
+    }
+}
+
+/// The elements of a contiguous tensor.
+fn elements<'a, T>(storage: &'a [T], layout: &Layout) -> Result<&'a [T]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&storage[start..end]),
+        None => candle_core::bail!("affine_grid_3d: expected a contiguous tensor, got strides {:?}", layout.stride()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    /// The kernel and the tensor operations give the same grid and the same gradient.
+    #[test]
+    fn kernel_agrees_with_matmul() -> Result<()> {
+        let theta = Var::from_vec((0..36).map(|i| f64::from(i * i % 7) - 2.5).collect(), (3, 3, 4), &Device::Cpu)?;
+        let weights = Tensor::arange(0.0, 540.0, &Device::Cpu)?.sin()?.reshape((3, 3, 4, 5, 3))?;
+        for align_corners in [true, false] {
+            let [x, y, z] = [5, 4, 3].map(|n| coordinates(n, align_corners));
+            let kernel = affine_grid_3d(&theta, (3, 4, 5), align_corners)?;
+            let matmul = Targets { x, y, z }.matmul(&theta)?;
+            let distance = |a: &Tensor, b: &Tensor| (a - b)?.abs()?.max_all()?.to_scalar::<f64>();
+            assert!(distance(&kernel, &matmul)? < 1e-14);
+            let mut gradients = vec![];
+            for grid in [&kernel, &matmul] {
+                let grads = (grid * &weights)?.sum_all()?.backward()?;
+                gradients.extend(grads.get(&theta).cloned());
+            }
+            assert_eq!(gradients.len(), 2);
+            assert!(distance(&gradients[0], &gradients[1])? < 1e-12);
+        }
+        Ok(())
+    }
+}
