@@ -4,6 +4,7 @@
 use crate::budget::Budget;
 use crate::metrics::Tally;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::cell::Cell;
 use std::time::Instant;
 
 /// Prints a line to the standard output; like `println!`, but a closed pipe is no error.
@@ -30,6 +31,8 @@ pub struct Progress<'a> {
     budget: &'a Budget,
     /// The step and the time at which this sitting began.
     start: (usize, Instant),
+    /// Tenths of the run that have had their line.
+    tenth: Cell<usize>,
 }
 
 const TEMPLATE: &str = "  {bar:24} {pos}/{len} steps  {msg}  {eta} left";
@@ -43,7 +46,7 @@ impl<'a> Progress<'a> {
             bar.set_style(style);
         }
         bar.reset_eta();
-        Self { bar, budget, start: (start, Instant::now()) }
+        Self { bar, budget, start: (start, Instant::now()), tenth: Cell::new(0) }
     }
 
     /// Shows what the last steps gave, and a validation in a line of its own.
@@ -52,12 +55,16 @@ impl<'a> Progress<'a> {
         let images = ((step - self.start.0) * self.budget.batch) as f64;
         let rate = images / self.start.1.elapsed().as_secs_f64().max(1e-9);
         self.bar.set_message(format!("loss {loss:.4}  error {error:.2} %  {rate:.0} images/s"));
-        if let Some(validation) = validation {
+        // Where no terminal shows the bar, each tenth of the run gets a line.
+        let tenth = 10 * step / self.budget.steps;
+        let silent = self.bar.is_hidden() && self.tenth.replace(tenth) != tenth;
+        if validation.is_some() || silent {
             let steps = self.budget.steps;
+            let validation = validation.map_or(String::new(), |error| format!("  validation error {error:.2} %"));
             self.bar.suspend(|| {
                 say!(
-                    "  step {step:>6}/{steps}  loss {loss:.4}  training error {error:.2} %  validation error \
-                     {validation:.2} %  {rate:.0} images/s"
+                    "  step {step:>6}/{steps}  loss {loss:.4}  training error {error:.2} %{validation}  \
+                     {rate:.0} images/s"
                 );
             });
         }

@@ -1,6 +1,6 @@
 //! The figures of a report, drawn from what the runs' directories hold.
 
-use crate::experiments::mnist::{Config, RunResult, SAMPLES_FILE};
+use crate::experiments::mnist::{RunResult, SAMPLES_FILE};
 use crate::models::{Model, TransformKind};
 use crate::record::RunDir;
 use anyhow::{Context, Result};
@@ -46,12 +46,12 @@ fn note(result: &RunResult) -> String {
 /// # Errors
 /// When the run's samples are damaged or a figure cannot be written.
 pub fn transforms(folder: &Path, run: &RunDir) -> Result<Vec<Figure>> {
-    let (config, Some(result)) = (run.config::<Config>()?, run.result::<RunResult>()?) else { return Ok(Vec::new()) };
+    let Some(result) = run.result::<RunResult>()? else { return Ok(Vec::new()) };
     let model: Model = result.model.parse()?;
     let (Some(kind), true) = (model.transform(), run.has(SAMPLES_FILE)) else { return Ok(Vec::new()) };
     let samples = Samples { tensors: run.load_tensors(SAMPLES_FILE)?, kind };
     let name = format!("{} on {}", model.label(), result.data);
-    let prefix = format!("{}-{}-seed-{}", config.settings.data, result.model, result.seed);
+    let prefix = format!("{}-{}-{}-seed-{}", result.budget, result.data, result.model, result.seed);
     let note = note(&result);
 
     let labels: Vec<String> =
@@ -116,7 +116,8 @@ pub fn learning_curves(folder: &Path, runs: &[(RunDir, RunResult)]) -> Result<Ve
                 let point = |line: &serde_json::Value| Some((line["step"].as_f64()?, line[key].as_f64()?));
                 lines.iter().filter_map(point).collect::<Vec<_>>()
             };
-            let name = format!("{} on {}, seed {}", result.model.parse::<Model>()?.label(), result.data, result.seed);
+            let RunResult { model, data, budget, seed, .. } = result;
+            let name = format!("{} on {data}, {budget}, seed {seed}", model.parse::<Model>()?.label());
             series.push((format!("{name}: training batches"), points(key), colour, key == "error_percent"));
             let validation = points("val_error_percent");
             if key == "error_percent" && !validation.is_empty() {

@@ -23,4 +23,5 @@ pub mod record;
 pub mod report;
 pub mod reproduce;
 pub mod schedule;
+pub mod stop;
 pub mod train;

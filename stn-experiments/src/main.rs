@@ -2,24 +2,23 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use stn_experiments::cli::{Cli, run};
 use stn_experiments::reproduce::Ending;
+use stn_experiments::stop::Stop;
 
 /// Keeps the large buffers of a training step warm from one step to the next.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-static STOP: AtomicBool = AtomicBool::new(false);
+static STOP: Stop = Stop::new();
 
 /// The exit code of a program that was interrupted.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // The first Ctrl-C asks the training loop to save and end, the second ends the program.
     let handler = ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
+        if !STOP.request() {
             std::process::exit(i32::from(INTERRUPTED));
         }
         stn_experiments::warn!("\nstopping after this step; Ctrl-C again ends at once");

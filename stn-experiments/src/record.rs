@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ const CONFIG: &str = "config.json";
 const METRICS: &str = "metrics.jsonl";
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const RESULT: &str = "result.json";
+const LOCK: &str = "lock";
 
 /// The directory of one run.
 #[derive(Debug, Clone)]
@@ -38,32 +39,59 @@ impl RunDir {
 
     /// Makes the directory and writes `config.json`, or checks that the one there asks for the same.
     ///
-    /// The config's member `settings` decides; the others (where the data came from, versions) only tell how it was made.
-    ///
     /// # Errors
     /// When the directory holds a run with other settings (it names them), or cannot be written.
     pub fn open(&self, config: &impl Serialize) -> Result<()> {
         let path = self.path.join(CONFIG);
         if path.exists() {
-            let stored: Value = read_json(&path)?;
-            // Through text, as the stored one went, so that numbers are rounded alike.
-            let requested: Value = serde_json::from_str(&serde_json::to_string(config)?)?;
-            let mut differing = Vec::new();
-            differences("", &stored["settings"], &requested["settings"], &mut differing);
-            if !differing.is_empty() {
-                bail!(
-                    "{} holds a run of another configuration:\n  {}\nNothing was changed. Choose another folder with --out, or \
-                     move that run away.",
-                    self.path.display(),
-                    differing.join("\n  ")
-                )
-            }
-            return Ok(());
+            return self.check(config);
         }
         fs::create_dir_all(&self.path).with_context(|| {
             format!("cannot make the run directory {}; choose another place with --out", self.path.display())
         })?;
         write_json(&path, config)
+    }
+
+    /// Checks that `config.json` asks for the same as `config`. Its member `settings` decides; the others (where the data came from,
+    /// versions) only tell how the run was made.
+    ///
+    /// # Errors
+    /// When the settings differ (it names them), or the file cannot be read.
+    pub fn check(&self, config: &impl Serialize) -> Result<()> {
+        let stored: Value = read_json(&self.path.join(CONFIG))?;
+        // Through text, as the stored one went, so that numbers are rounded alike.
+        let requested: Value = serde_json::from_str(&serde_json::to_string(config)?)?;
+        let mut differing = Vec::new();
+        differences("", &stored["settings"], &requested["settings"], &mut differing);
+        if !differing.is_empty() {
+            bail!(
+                "{} holds a run of another configuration:\n  {}\nNothing was changed. Choose another folder with --out, or move that \
+                 run away.",
+                self.path.display(),
+                differing.join("\n  ")
+            )
+        }
+        Ok(())
+    }
+
+    /// Keeps other processes from training this run until the lock is dropped.
+    ///
+    /// # Errors
+    /// When another process trains it.
+    pub fn lock(&self) -> Result<RunLock> {
+        let path = self.path.join(LOCK);
+        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(RunLock { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                bail!(
+                    "another process trains the run in {}; wait for it, or choose another folder with --out",
+                    self.path.display()
+                )
+            }
+            // Some network file systems have no locks: better unguarded than not at all.
+            Err(TryLockError::Error(_)) => Ok(RunLock { _file: file }),
+        }
     }
 
     /// What `config.json` says.
@@ -83,14 +111,15 @@ impl RunDir {
         if path.exists() { read_json(&path).map(Some) } else { Ok(None) }
     }
 
-    /// Writes `result.json` and removes the checkpoint, which nobody needs any more.
+    /// Writes `result.json` and removes what only a run that goes on needs.
     ///
     /// # Errors
     /// When the disk is full or the directory not writable.
     pub fn finish(&self, result: &impl Serialize) -> Result<()> {
         write_json(&self.path.join(RESULT), result)?;
-        // Only space is lost when it stays.
+        // Only space is lost when they stay.
         let _ = fs::remove_file(self.path.join(CHECKPOINT));
+        let _ = fs::remove_file(self.path.join(LOCK));
         Ok(())
     }
 
@@ -103,7 +132,8 @@ impl RunDir {
         if !path.exists() {
             return Ok(None);
         }
-        load_tensors(&path).map(Some)
+        let tensors = load_tensors(&path);
+        tensors.context("remove the checkpoint to start the run from its beginning").map(Some)
     }
 
     /// Replaces the checkpoint.
@@ -127,7 +157,9 @@ impl RunDir {
     /// # Errors
     /// When it is missing or damaged.
     pub fn load_tensors(&self, name: &str) -> Result<HashMap<String, Tensor>> {
-        load_tensors(&self.path.join(name))
+        load_tensors(&self.path.join(name)).context(
+            "has the run finished? If it has and the file is damaged, move the run's directory away and train it again",
+        )
     }
 
     /// Whether there is a file of that name.
@@ -168,6 +200,12 @@ impl RunDir {
     }
 }
 
+/// A run directory that is this process's alone.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
+}
+
 /// The open `metrics.jsonl`: one JSON object a logged step.
 #[derive(Debug)]
 pub struct MetricsLog {
@@ -192,7 +230,9 @@ impl MetricsLog {
 /// When it is missing, damaged or not of that form; the message names the file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not what this program writes", path.display()))
+    serde_json::from_str(&text).with_context(|| {
+        format!("{} is damaged or of another version; move its folder away to train again", path.display())
+    })
 }
 
 /// Writes a JSON file in one go.
@@ -210,10 +250,10 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 /// When the disk is full or the directory not writable; a file that was there before is then still there.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".part");
+    name.push(format!(".{}.part", std::process::id()));
     let part = path.with_file_name(name);
     let written = write(&part).and_then(|()| {
-        File::open(&part)?.sync_all()?;
+        OpenOptions::new().write(true).open(&part)?.sync_all()?;
         Ok(fs::rename(&part, path)?)
     });
     written.map_err(|error| {
@@ -223,9 +263,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
 }
 
 fn load_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
-    candle_core::safetensors::load(path, &Device::Cpu).with_context(|| {
-        format!("cannot read {}; if it is damaged, remove it: the run then starts from its beginning", path.display())
-    })
+    candle_core::safetensors::load(path, &Device::Cpu).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Lists where two JSON values differ: `path: stored x, requested y`.
@@ -295,6 +333,16 @@ mod tests {
         assert_eq!(read_json::<i32>(&path)?, 1);
         assert_eq!(fs::read_dir(run.path())?.count(), 2);
         Ok(())
+    }
+
+    #[test]
+    fn only_one_process_trains_a_run() -> Result<()> {
+        let (_dir, run) = run();
+        run.open(&json!({}))?;
+        let lock = run.lock()?;
+        assert!(run.lock().unwrap_err().to_string().contains("another process trains"));
+        drop(lock);
+        run.lock().map(drop)
     }
 
     #[test]

@@ -12,18 +12,22 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The finished runs under a folder, in the order of their paths.
+/// The finished runs under a folder, in the order of their paths. A damaged result is left out with a warning.
 ///
 /// # Errors
-/// When the folder cannot be read, or a result in it is damaged.
+/// When the folder cannot be read.
 pub fn finished_runs(folder: &Path) -> Result<Vec<(RunDir, RunResult)>> {
     let mut runs = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
         let run = RunDir::new(&folder);
-        if let Some(result) = run.result()? {
-            runs.push((run, result));
-            continue;
+        match run.result() {
+            Ok(Some(result)) => {
+                runs.push((run, result));
+                continue;
+            }
+            Ok(None) => {}
+            Err(error) => crate::warn!("left out: {error:#}"),
         }
         let entries = fs::read_dir(&folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
         for entry in entries {
@@ -83,30 +87,29 @@ pub fn table(results: &[&RunResult]) -> Result<String> {
     Ok(text)
 }
 
-/// Writes `report.md` and its figures for the finished runs under `folder`, and returns its path and the table.
+/// Writes `report.md` and its figures for finished runs, and returns its path and the table.
 ///
 /// # Errors
-/// When there are no finished runs, or the report cannot be written.
-pub fn write(folder: &Path, out: &Path, command: &str) -> Result<(PathBuf, String)> {
-    let runs = finished_runs(folder)?;
+/// When there are no runs, or the report cannot be written.
+pub fn write(runs: &[(RunDir, RunResult)], out: &Path, command: &str) -> Result<(PathBuf, String)> {
     if runs.is_empty() {
-        bail!("there are no finished runs under {}; train some with `stn reproduce mnist`", folder.display())
+        bail!("there are no finished runs to report; train some with `cargo stn reproduce mnist`")
     }
     fs::create_dir_all(out).with_context(|| format!("cannot make the report's folder {}", out.display()))?;
     let table = table(&runs.iter().map(|(_, result)| result).collect::<Vec<_>>())?;
-    let mut figures = figures::learning_curves(out, &runs)?;
-    for (run, _) in &runs {
+    let mut figures = figures::learning_curves(out, runs)?;
+    for (run, _) in runs {
         figures.extend(figures::transforms(out, run)?);
     }
     let path = out.join("report.md");
-    let text = markdown(&runs, &table, &figures, command)?;
+    let text = markdown(runs, &table, &figures, command)?;
     write_atomically(&path, |part| Ok(fs::write(part, text.as_bytes())?))?;
     Ok((path, table))
 }
 
 fn markdown(runs: &[(RunDir, RunResult)], table: &str, figures: &[Figure], command: &str) -> Result<String> {
     let mut text = String::from("# Spatial Transformer Networks: distorted MNIST\n\n");
-    writeln!(text, "Made by `{command}`.\n")?;
+    writeln!(text, "Last written by `{command}`.\n")?;
     let mut sources: Vec<String> = runs.iter().map(|(_, result)| result.data_source.to_string()).collect();
     sources.sort();
     sources.dedup();
@@ -170,7 +173,8 @@ mod tests {
     #[test]
     fn a_folder_without_runs_says_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        let error = write(folder.path(), &folder.path().join("report"), "stn report").unwrap_err().to_string();
-        assert!(error.contains("no finished runs") && error.contains("stn reproduce mnist"), "{error}");
+        let runs = finished_runs(folder.path()).unwrap();
+        let error = write(&runs, &folder.path().join("report"), "").unwrap_err().to_string();
+        assert!(error.contains("no finished runs") && error.contains("cargo stn reproduce mnist"), "{error}");
     }
 }

@@ -2,15 +2,15 @@
 
 use crate::budget::Budget;
 use crate::data::{Distortion, Mnist, Source};
-use crate::experiments::mnist::{Cell, Digits, RunResult, Status, run};
+use crate::experiments::mnist::{self, Cell, Digits, Run, RunResult, Status};
 use crate::models::{Model, TransformKind};
 use crate::record::RunDir;
 use crate::report;
+use crate::stop::Stop;
 use crate::train::Cadence;
-use anyhow::{Result, bail};
-use std::path::PathBuf;
+use anyhow::{Result, bail, ensure};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::atomic::AtomicBool;
 
 /// What `stn reproduce mnist` was asked for.
 #[derive(Debug, Clone)]
@@ -35,8 +35,8 @@ pub struct Request {
     pub cadence: Cadence,
     /// The part of the runs that is this machine's.
     pub shard: Shard,
-    /// The command line, for the report.
-    pub command: String,
+    /// The command line as it was typed.
+    pub typed: String,
 }
 
 /// The i-th of n parts of a sweep, counted from zero.
@@ -84,10 +84,41 @@ impl Request {
         data.iter().flat_map(|&data| models.iter().map(move |&model| Cell::new(data, model))).collect()
     }
 
-    /// The finished run of a cell in the folder of finished runs, if that was given and has it.
-    fn finished(&self, cell: Cell, seed: u64) -> Result<Option<RunResult>> {
-        let Some(folder) = &self.finished else { return Ok(None) };
-        cell.run_dir(folder, &self.budget.name, seed).result()
+    /// The runs that are this machine's.
+    fn runs(&self) -> Vec<Run<'_>> {
+        let place = |folder: &Path, cell: Cell, seed| cell.run_dir(folder, &self.budget.name, seed);
+        let all = self.cells().into_iter().flat_map(|cell| self.seeds.iter().map(move |&seed| (cell, seed)));
+        let mine = all.enumerate().filter(|(position, _)| self.shard.has(*position));
+        mine.map(|(_, (cell, seed))| Run {
+            cell,
+            seed,
+            budget: &self.budget,
+            dir: place(&self.out, cell, seed),
+            finished: self.finished.as_deref().map(|folder| place(folder, cell, seed)),
+            cadence: self.cadence,
+        })
+        .collect()
+    }
+
+    /// The command that asks for the same on another machine: without folders, sources and shards.
+    fn command(&self) -> String {
+        let mut command = String::from("cargo stn reproduce mnist");
+        let mut add = |option: &str, values: Vec<String>| {
+            if !values.is_empty() {
+                command += &format!(" --{option} {}", values.join(","));
+            }
+        };
+        match self.budget.name.strip_prefix("custom-") {
+            Some(steps) => add("steps", vec![steps.into()]),
+            None if self.budget.name != "quick" => add("budget", vec![self.budget.name.clone()]),
+            None => {}
+        }
+        add("data", self.data.iter().map(Distortion::to_string).collect());
+        add("model", self.models.iter().map(Model::to_string).collect());
+        if self.seeds != [0] {
+            add("seeds", self.seeds.iter().map(u64::to_string).collect());
+        }
+        command
     }
 }
 
@@ -103,48 +134,63 @@ pub enum Ending {
 /// Trains what is asked for, prints the table and writes the report.
 ///
 /// # Errors
-/// When the data cannot be had, or a run fails; runs that were finished before stay.
-pub fn reproduce(request: &Request, stop: &AtomicBool) -> Result<Ending> {
-    let runs: Vec<(Cell, u64)> =
-        request.cells().into_iter().flat_map(|cell| request.seeds.iter().map(move |&seed| (cell, seed))).collect();
-    let mine: Vec<(Cell, u64)> =
-        runs.iter().enumerate().filter(|(i, _)| request.shard.has(*i)).map(|(_, &run)| run).collect();
-    let budget = &request.budget;
+/// When the data cannot be had, or a run fails: the others are trained all the same, and the failures listed at the end.
+pub fn reproduce(request: &Request, stop: &Stop) -> Result<Ending> {
+    if let Some(folder) = &request.finished {
+        ensure!(folder.is_dir(), "there is no folder {} of finished runs; see --finished", folder.display());
+    }
+    let (budget, runs) = (&request.budget, request.runs());
     let digits = Digits::new(Mnist::load(request.source, request.offline)?, budget)?;
-    crate::say!("MNIST from {}", digits.source());
     let root = request.out.join("mnist").join(&budget.name);
-    crate::say!("{} of {} runs, budget {}, into {}\n", mine.len(), runs.len(), budget.name, root.display());
+    crate::say!("MNIST from {}", digits.source());
+    crate::say!("{} runs, budget {}: {}; into {}\n", runs.len(), budget.name, budget.describe(), root.display());
 
-    for (i, &(cell, seed)) in mine.iter().enumerate() {
-        crate::say!("[{}/{}]", i + 1, mine.len());
-        if let Some(result) = request.finished(cell, seed)? {
-            crate::say!(
-                "{} on {}, seed {seed}: finished before, {:.2} % error",
-                cell.model.label(),
-                cell.data,
-                result.error_percent
-            );
-            continue;
+    let (mut finished, mut failures) = (Vec::new(), Vec::new());
+    for (i, run) in runs.iter().enumerate() {
+        if stop.requested() {
+            return Ok(interrupted(0, request));
         }
-        let dir = cell.run_dir(&request.out, &budget.name, seed);
-        match run(cell, &digits, budget, seed, request.cadence, &dir, stop)? {
-            Status::Finished(result) => print_result("", &result, &dir),
-            Status::Already(result) => print_result("finished before: ", &result, &dir),
-            Status::Interrupted { step } => {
-                crate::say!(
-                    "\nStopped after {step} of {} steps; nothing is lost. The same command goes on from there:\n  {}",
-                    budget.steps,
-                    request.command
-                );
-                return Ok(Ending::Interrupted);
+        crate::say!("[{}/{}]", i + 1, runs.len());
+        match mnist::run(run, &digits, stop) {
+            Ok(Status::Finished(result)) => {
+                print_result("", &result, &run.dir);
+                finished.push((run.dir.clone(), result));
+            }
+            Ok(Status::Already(result, dir)) => {
+                print_result("finished before: ", &result, &dir);
+                finished.push((dir, result));
+            }
+            Ok(Status::Interrupted { step }) => return Ok(interrupted(step, request)),
+            Err(error) => {
+                crate::warn!("  failed: {error:#}\n");
+                failures.push(format!("{}: {error:#}", run.dir.path().display()));
             }
         }
     }
 
-    let (path, table) = report::write(&root, &root.join("report"), &request.command)?;
-    crate::say!("\n{table}\nreport and figures: {}", path.display());
+    // What other shards or earlier commands have finished in the same place belongs into the table too.
+    let here = finished.iter().map(|(dir, _)| dir.path().to_path_buf()).collect::<Vec<_>>();
+    let others = if root.is_dir() { report::finished_runs(&root)? } else { Vec::new() };
+    finished.extend(others.into_iter().filter(|(dir, _)| !here.iter().any(|path| path == dir.path())));
+    finished.sort_by(|a, b| a.0.path().cmp(b.0.path()));
+    if finished.is_empty() {
+        crate::say!("no run is finished: there is no table to show");
+    } else {
+        let (path, table) = report::write(&finished, &root.join("report"), &request.command())?;
+        crate::say!("\n{table}\nreport and figures: {}", path.display());
+    }
+    ensure!(failures.is_empty(), "{} of {} runs failed:\n  {}", failures.len(), runs.len(), failures.join("\n  "));
     crate::say!("{}", next_steps(budget));
     Ok(Ending::Complete)
+}
+
+fn interrupted(step: usize, request: &Request) -> Ending {
+    crate::say!(
+        "\nStopped after {step} of {} steps; nothing is lost. The same command goes on from there:\n  {}",
+        request.budget.steps,
+        request.typed
+    );
+    Ending::Interrupted
 }
 
 fn print_result(prefix: &str, result: &RunResult, dir: &RunDir) {
@@ -161,13 +207,13 @@ fn print_result(prefix: &str, result: &RunResult, dir: &RunDir) {
 
 fn next_steps(budget: &Budget) -> &'static str {
     match budget.name.as_str() {
-        "paper" => "next: `stn report` on several seeds' runs",
+        "paper" => "next: `cargo stn report` on several seeds' runs",
         "full" => {
             "next: --seeds 0,1,2 for the spread, or --budget paper for the paper's own schedule (days on a laptop)"
         }
         _ => {
-            "next: other cells (`stn list`) with --data RTS --model st-cnn-aff; more seeds with --seeds 0,1,2;\n      \
-             our full schedule with --budget full; one image through a transformer with `stn look <run>`"
+            "next: other cells (`cargo stn list`) with --data RTS --model st-cnn-aff; more seeds with --seeds 0,1,2;\n      \
+             our full schedule with --budget full; one image through a transformer with `cargo stn look <run>`"
         }
     }
 }
@@ -188,7 +234,7 @@ mod tests {
             offline: true,
             cadence: Cadence::default(),
             shard: Shard::ALL,
-            command: "stn reproduce mnist".into(),
+            typed: "cargo stn reproduce mnist".into(),
         }
     }
 
@@ -197,6 +243,13 @@ mod tests {
         let ids: Vec<String> = request("quick").cells().iter().map(|c| format!("{} {}", c.data, c.model)).collect();
         assert_eq!(ids, ["R cnn", "R st-cnn-aff"]);
         assert_eq!(request("full").cells(), Cell::all());
+    }
+
+    #[test]
+    fn the_command_holds_what_decides_and_no_folders() {
+        assert_eq!(request("quick").command(), "cargo stn reproduce mnist");
+        let request = Request { seeds: vec![0, 1], data: vec![Distortion::R, Distortion::Rts], ..request("full") };
+        assert_eq!(request.command(), "cargo stn reproduce mnist --budget full --data R,RTS --seeds 0,1");
     }
 
     #[test]

@@ -8,11 +8,11 @@ use crate::budget::{Budget, OptimiserConfig};
 use crate::console::Progress;
 use crate::metrics::Tally;
 use crate::record::RunDir;
+use crate::stop::Stop;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use serde_json::json;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
 use stn_core::init::SeededVarMap;
@@ -115,13 +115,14 @@ pub fn train<T: Task>(
     budget: &Budget,
     cadence: Cadence,
     run: &RunDir,
-    stop: &AtomicBool,
+    stop: &Stop,
 ) -> Result<Outcome> {
     let mut state = State { step: 0, seconds: 0.0, tally: Tally::default(), optimiser: optimiser(budget, vars)? };
     if let Some(checkpoint) = run.checkpoint()? {
         state.restore(checkpoint, vars).with_context(|| format!("the checkpoint in {}", run.path().display()))?;
     }
     let mut log = run.metrics_from(state.step)?;
+    let _training = stop.training();
     let progress = Progress::new(budget, state.step);
     let validate_every = budget.steps.div_ceil(cadence.validations.max(1));
     let mut clock = Instant::now();
@@ -171,7 +172,7 @@ pub fn train<T: Task>(
                 state.tally = Tally::default();
             }
             progress.step();
-            let stopped = stop.load(Ordering::Relaxed) && !last;
+            let stopped = stop.requested() && !last;
             if last || stopped || state.step.is_multiple_of(cadence.checkpoint) {
                 state.seconds += clock.elapsed().as_secs_f64();
                 clock = Instant::now();

@@ -43,6 +43,7 @@ fn unknown_names_say_what_there_is() {
         ("reproduce mnist --steps 0", "at least one step"),
         ("reproduce mnist --shard 4/4", "i/n"),
         ("reproduce mnist --seeds one", "invalid"),
+        ("data fetch", "--source embedded"),
         ("reproduce imagenet", "mnist"),
         ("reproduce mnist --device abacus", "cpu"),
         ("reproduce mnist --source moon", "auto, hub or embedded"),
@@ -177,9 +178,13 @@ fn a_run_leaves_what_it_promises_and_is_not_repeated() {
     let report = home.path().join("runs/mnist/custom-24/report");
     let text = fs::read_to_string(report.join("report.md")).unwrap();
     assert!(text.contains("embedded") && text.contains("scaled down"), "{text}");
-    for figure in
-        ["R-st-fcn-aff-seed-0-digits", "R-st-fcn-aff-seed-0-angles", "R-st-fcn-aff-seed-0-rotation", "error", "loss"]
-    {
+    for figure in [
+        "custom-24-R-st-fcn-aff-seed-0-digits",
+        "custom-24-R-st-fcn-aff-seed-0-angles",
+        "custom-24-R-st-fcn-aff-seed-0-rotation",
+        "error",
+        "loss",
+    ] {
         assert!(text.contains(&format!("({figure}.png)")), "{figure} is not in the report");
         for extension in ["png", "svg"] {
             assert!(fs::metadata(report.join(format!("{figure}.{extension}"))).unwrap().len() > 1000);
@@ -214,9 +219,11 @@ fn a_run_leaves_what_it_promises_and_is_not_repeated() {
 fn ctrl_c_saves_and_says_how_to_go_on() {
     let home = tempfile::tempdir().unwrap();
     let args = "reproduce mnist --model st-fcn-aff --steps 100000 --offline --out runs";
-    let child = stn(home.path()).args(args.split(' ')).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child =
+        stn(home.path()).args(args.split(' ')).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let checkpoint = home.path().join("runs/mnist/custom-100000/R/st-fcn-aff/seed-0/checkpoint.safetensors");
     while !checkpoint.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before its first checkpoint");
         std::thread::sleep(Duration::from_millis(5));
     }
     let pid = child.id().to_string();
@@ -234,6 +241,29 @@ fn a_closed_pipe_is_no_panic() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn finished_runs_elsewhere_count_if_their_settings_are_the_same() {
+    let home = tempfile::tempdir().unwrap();
+    assert!(run(home.path(), &format!("{SMALL} --out done")).status.success());
+    let output = run(home.path(), &format!("{SMALL} --out runs --finished done"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("finished before") && said.contains("| R | ST-FCN Aff |"),
+        "{said}"
+    );
+    assert!(!run_dir(&home.path().join("runs")).exists());
+    let said = fails(home.path(), &format!("{SMALL} --out runs --finished done --budget paper"));
+    assert!(said.contains("another configuration"), "{said}");
+    assert!(fails(home.path(), &format!("{SMALL} --finished nowhere")).contains("there is no folder nowhere"));
+}
+
+#[test]
+fn a_shard_without_runs_is_no_error() {
+    let home = tempfile::tempdir().unwrap();
+    let output = run(home.path(), "reproduce mnist --offline --shard 3/4");
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("no run is finished"));
 }
 
 #[test]

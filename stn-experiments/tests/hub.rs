@@ -267,7 +267,7 @@ fn a_download_that_stays_spoilt_is_an_error_and_leaves_nothing() {
         let hub = server.hub(cache.path());
         server.fault(Some((fault, 100)));
         let error = format!("{:#}", hub.split(&SET, "mnist", "train", false).unwrap_err());
-        let start = format!("ylecun/mnist {TRAIN}: the download failed twice");
+        let start = format!("ylecun/mnist {TRAIN}: could not be downloaded in two tries");
         assert!(error.starts_with(&start), "{error}");
         assert!(error.contains(says), "{fault:?}: {error}");
         assert_eq!(stored(cache.path()), 0, "{fault:?}: {:?}", tree(cache.path()));
@@ -382,7 +382,7 @@ fn mnist_falls_back_as_asked() {
 
     assert_eq!(reason(load(Source::Embedded, false).unwrap()), "asked for");
     assert_eq!(reason(load(Source::Auto, true).unwrap()), "--offline");
-    let error = load(Source::Hub, true).unwrap_err().to_string();
+    let error = format!("{:#}", load(Source::Hub, true).unwrap_err());
     assert!(error.contains("is not in the cache"), "{error}");
     assert_eq!(server.requests(), 0);
 

@@ -1,7 +1,6 @@
 //! Writes the embedded set: original idx files in, the hub's parquet schema out, the same bytes every time.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::table::Table;
 use super::{Dataset, hex, mnist};
+use crate::record::write_atomically;
 
 /// The hub's schema of an image set with labels.
 const SCHEMA: &str = "message schema {
@@ -63,10 +63,9 @@ pub fn pack_mnist(idx_dir: &Path, out_dir: &Path) -> Result<()> {
         let data = Dataset::new(pixels, labels, 1, height, width)?;
         let path = out_dir.join(format!("{split}-00000-of-00001.parquet"));
         let bytes = parquet(&data)?;
-        let write = || File::create(&path)?.write_all(&bytes);
-        write().with_context(|| format!("cannot write {}", path.display()))?;
-        let back = mnist::decode(&Table::open(split, bytes.into())?)?;
-        ensure!(back == data, "MNIST {split}: what was written does not read back");
+        let back = mnist::decode(&Table::open(split, bytes.clone().into())?)?;
+        ensure!(back == data, "MNIST {split}: what was packed does not read back");
+        write_atomically(&path, |part| Ok(fs::write(part, &bytes)?))?;
     }
     Ok(())
 }

@@ -12,24 +12,12 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u64)]
 pub enum Purpose {
-    /// Initial weights: (index of the variable, 0).
-    Init = 1,
     /// Order of the training images: (epoch, 0).
     Order = 2,
     /// Distortion of a training image: (epoch, index of the image).
     Distortion = 3,
     /// Distortion of a test or validation image: (draw, index of the image).
     TestDistortion = 4,
-    /// Dropout: (step, layer).
-    Dropout = 5,
-    /// Choice of images that belong together, such as pairs: (epoch or step, index).
-    Pairing = 6,
-    /// Synthetic stand-in data: (split, index of the image).
-    Synthetic = 7,
-    /// Random crops: (step, index).
-    Crop = 8,
-    /// Augmentation of natural images: (epoch, index of the image).
-    Augmentation = 9,
 }
 
 /// Builds the generator of one quadruple.
@@ -88,12 +76,12 @@ mod tests {
 
     #[test]
     fn the_streams_are_pinned() {
-        let mut first = rng(0, Purpose::Init, 0, 0);
+        let mut first = rng(0, Purpose::Order, 0, 0);
         let mut other = rng(1, Purpose::TestDistortion, 2, 3);
         let words = [first.next_u64(), first.next_u64(), other.next_u64()];
         assert_eq!(
             words,
-            [4606029925845525861, 5881008411243030533, 3181766576306927166],
+            [13401477096143823361, 7740415239162266461, 3181766576306927166],
             "a change here changes every published result"
         );
     }
@@ -103,7 +91,7 @@ mod tests {
         let word = |s, p, a, b| rng(s, p, a, b).next_u64();
         let mut seen = std::collections::HashSet::new();
         for s in 0..3 {
-            for p in [Purpose::Init, Purpose::Order, Purpose::Distortion] {
+            for p in [Purpose::Order, Purpose::Distortion, Purpose::TestDistortion] {
                 for a in 0..3 {
                     for b in 0..3 {
                         assert!(seen.insert(word(s, p, a, b)));
@@ -127,7 +115,7 @@ mod tests {
 
     #[test]
     fn moments() {
-        let mut rng = rng(0, Purpose::Synthetic, 0, 0);
+        let mut rng = rng(0, Purpose::Order, 0, 0);
         let n = 200_000;
         let moments = |draws: Vec<f64>| {
             let mean = draws.iter().sum::<f64>() / n as f64;

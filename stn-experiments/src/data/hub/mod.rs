@@ -185,8 +185,8 @@ impl Hub {
                 (Ok(()), None) => bail!("was downloaded, but is not in the cache"),
                 (Err(error), _) if again => {
                     return Err(error.context(
-                        "the download failed twice and was removed; try again later, or look for a proxy or \
-                         a login page between here and the hub",
+                        "could not be downloaded in two tries, and nothing of it was kept; try again later, or look for a \
+                         missing network, a proxy or a login page between here and the hub",
                     ));
                 }
                 (Err(error), _) => {

@@ -15,6 +15,7 @@ use crate::metrics::Spread;
 use crate::models::{Model, Network};
 use crate::paper;
 use crate::record::RunDir;
+use crate::stop::Stop;
 use crate::train::{Cadence, Outcome, Task, train};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
@@ -22,7 +23,6 @@ use samples::samples;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use stn_core::init::SeededVarMap;
 use task::{MnistTask, test_error_percent};
 
@@ -155,8 +155,8 @@ pub struct RunResult {
 pub enum Status {
     /// It was trained to its end.
     Finished(RunResult),
-    /// It had been trained before, with the same settings.
-    Already(RunResult),
+    /// It had been trained before, with the same settings, there.
+    Already(RunResult, RunDir),
     /// It was stopped; the same command goes on from `step`.
     Interrupted {
         /// Steps done.
@@ -164,19 +164,30 @@ pub enum Status {
     },
 }
 
-/// Trains and tests one cell with one seed, in its directory: goes on where an earlier run stopped, and leaves a finished one alone.
+/// A cell with a seed, a budget and a place.
+#[derive(Debug, Clone)]
+pub struct Run<'a> {
+    /// The entry of the table.
+    pub cell: Cell,
+    /// The seed of initialisation, data order and training distortions.
+    pub seed: u64,
+    /// How long and with what.
+    pub budget: &'a Budget,
+    /// Where it is trained.
+    pub dir: RunDir,
+    /// Where a finished run may lie that counts instead.
+    pub finished: Option<RunDir>,
+    /// How often it is saved.
+    pub cadence: Cadence,
+}
+
+/// Trains and tests a run in its directory: goes on where an earlier sitting stopped, and leaves a finished one alone.
 ///
 /// # Errors
-/// When the directory holds a run of other settings or cannot be written, or training fails.
-pub fn run(
-    cell: Cell,
-    digits: &Digits,
-    budget: &Budget,
-    seed: u64,
-    cadence: Cadence,
-    dir: &RunDir,
-    stop: &AtomicBool,
-) -> Result<Status> {
+/// When the directory holds a run of other settings, is trained by another process or cannot be written, or training fails.
+pub fn run(run: &Run, digits: &Digits, stop: &Stop) -> Result<Status> {
+    let Run { cell, seed, budget, dir, finished, cadence } = run;
+    let (cell, seed) = (*cell, *seed);
     let device = Device::Cpu;
     let vars = SeededVarMap::new(seed);
     let network = Network::new(cell.model, cell.data, vars.var_builder(DType::F32, &device))?;
@@ -187,7 +198,7 @@ pub fn run(
         data: cell.data,
         model: cell.model.id(),
         seed,
-        budget: budget.clone(),
+        budget: (*budget).clone(),
         width: cell.model.width(cell.data),
         params: vars.num_params(),
         localisation_params: localisation.map(|(_, var)| var.elem_count()).sum(),
@@ -208,18 +219,22 @@ pub fn run(
     );
     crate::say!("  data: {}; seeded test set {}", digits.source, &settings.distorted_test_identity[..16]);
     let params = settings.params;
-    dir.open(&Config {
-        settings,
-        data_source: digits.source.clone(),
-        protocol: protocol(budget),
-        versions: versions(),
-    })?;
-    if let Some(result) = dir.result::<RunResult>()? {
-        return Ok(Status::Already(result));
+    let config =
+        Config { settings, data_source: digits.source.clone(), protocol: protocol(budget), versions: versions() };
+    if let Some(finished) = finished
+        && let Some(result) = finished.result::<RunResult>()?
+    {
+        finished.check(&config)?;
+        return Ok(Status::Already(result, finished.clone()));
     }
+    dir.open(&config)?;
+    if let Some(result) = dir.result::<RunResult>()? {
+        return Ok(Status::Already(result, dir.clone()));
+    }
+    let _lock = dir.lock()?;
 
     let task = MnistTask::new(network, digits, cell.data, budget.batch, seed)?;
-    let seconds = match train(&task, &vars, budget, cadence, dir, stop)? {
+    let seconds = match train(&task, &vars, budget, *cadence, dir, stop)? {
         Outcome::Interrupted { step } => return Ok(Status::Interrupted { step }),
         Outcome::Finished { seconds } => seconds,
     };

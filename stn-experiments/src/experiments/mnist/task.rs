@@ -155,3 +155,42 @@ impl Task for MnistTask<'_> {
         self.validation.as_ref().map(|data| error_percent(&self.network, data)).transpose()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Model;
+    use candle_core::DType;
+    use stn_core::init::SeededVarMap;
+
+    #[test]
+    fn a_batch_depends_on_the_step_alone_and_an_epoch_sees_every_image_once() -> Result<()> {
+        let mnist = Mnist::embedded("asked for")?;
+        let (train, test) = (mnist.train.range(0..600)?, mnist.test.range(0..100)?);
+        let digits = Digits::new(
+            Mnist { train, test, source: mnist.source },
+            &Budget { holdout: false, ..Budget::mnist("quick", None)? },
+        )?;
+        let task = || {
+            let vb = SeededVarMap::new(0).var_builder(DType::F32, &Device::Cpu);
+            MnistTask::new(Network::new(Model::Fcn, Distortion::R, vb)?, &digits, Distortion::R, 100, 7)
+        };
+        // Across the edge of an epoch, in order, and out of nothing as a resumed run does.
+        let whole = task()?;
+        let batches = (0..13).map(|step| whole.batch(step)).collect::<Result<Vec<_>>>()?;
+        for step in [5, 6, 12] {
+            let alone = task()?.batch(step)?;
+            assert!(alone.images == batches[step].images && alone.labels == batches[step].labels, "step {step}");
+        }
+        let labels = |epoch: usize| -> Vec<u8> {
+            let mut labels: Vec<u8> = batches[6 * epoch..6 * epoch + 6].iter().flat_map(|b| b.labels.clone()).collect();
+            labels.sort_unstable();
+            labels
+        };
+        let mut all = digits.train.labels.clone();
+        all.sort_unstable();
+        assert!(labels(0) == all && labels(1) == all);
+        assert!(batches[0].labels != batches[6].labels, "every epoch has its own order");
+        Ok(())
+    }
+}
