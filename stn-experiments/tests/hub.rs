@@ -387,9 +387,9 @@ fn mnist_falls_back_as_asked() {
     assert_eq!(server.requests(), 0);
 
     // This hub's files are sound, but they are not MNIST.
-    let error = load(Source::Hub, false).unwrap_err().to_string();
+    let error = format!("{:#}", load(Source::Hub, false).unwrap_err());
     let expected = format!("MNIST train from hub ylecun/mnist@{COMMIT}: decoded pixels and labels must have sha256");
-    assert!(error.starts_with(&expected), "{error}");
+    assert!(error.contains(&expected) && error.contains("--source embedded"), "{error}");
     let why = reason(load(Source::Auto, false).unwrap());
     assert!(why.starts_with(&expected), "{why}");
 
