@@ -34,12 +34,12 @@ pub fn affine_grid(theta: &Tensor, out_size: (usize, usize), align_corners: bool
     if !matches!(theta.dtype(), DType::F32 | DType::F64) {
         candle_core::bail!("affine_grid: theta must be f32 or f64, got {:?}", theta.dtype())
     }
-    let targets = Targets { x: coordinates(out_size.1, align_corners), y: coordinates(out_size.0, align_corners) };
+    let targets = Targets::new(out_size, align_corners);
     if theta.device().is_cpu() { theta.contiguous()?.apply_op1(AffineGrid { targets }) } else { targets.matmul(theta) }
 }
 
 /// The target coordinates of a side of `n` pixels. The numerators are whole numbers, so each is rounded once.
-fn coordinates(n: usize, align_corners: bool) -> Vec<f64> {
+pub(super) fn coordinates(n: usize, align_corners: bool) -> Vec<f64> {
     let last = n as f64 - 1.0;
     let divisor = if align_corners { last } else { n as f64 };
     (0..n).map(|i| if n == 1 { 0.0 } else { (2.0 * i as f64 - last) / divisor }).collect()
@@ -47,13 +47,17 @@ fn coordinates(n: usize, align_corners: bool) -> Vec<f64> {
 
 /// The coordinates (x_t, y_t) of the output's columns and rows.
 #[derive(Debug, Clone)]
-struct Targets {
-    x: Vec<f64>,
-    y: Vec<f64>,
+pub(super) struct Targets {
+    pub(super) x: Vec<f64>,
+    pub(super) y: Vec<f64>,
 }
 
 impl Targets {
-    fn out_size(&self) -> (usize, usize) {
+    pub(super) fn new(out_size: (usize, usize), align_corners: bool) -> Self {
+        Self { x: coordinates(out_size.1, align_corners), y: coordinates(out_size.0, align_corners) }
+    }
+
+    pub(super) fn out_size(&self) -> (usize, usize) {
         (self.y.len(), self.x.len())
     }
 
@@ -170,10 +174,10 @@ impl CustomOp1 for AffineGridBackward {
 }
 
 /// The elements of a contiguous tensor.
-fn elements<'a, T>(storage: &'a [T], layout: &Layout) -> Result<&'a [T]> {
+pub(super) fn elements<'a, T>(storage: &'a [T], layout: &Layout) -> Result<&'a [T]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage[start..end]),
-        None => candle_core::bail!("affine_grid: expected a contiguous tensor, got strides {:?}", layout.stride()),
+        None => candle_core::bail!("transform: expected a contiguous tensor, got strides {:?}", layout.stride()),
     }
 }
 
@@ -188,7 +192,7 @@ mod tests {
         let theta = Var::from_vec((0..18).map(|i| f64::from(i * i % 7) - 2.5).collect(), (3, 2, 3), &Device::Cpu)?;
         let weights = Tensor::arange(0.0, 3.0 * 4.0 * 5.0 * 2.0, &Device::Cpu)?.sin()?.reshape((3, 4, 5, 2))?;
         for align_corners in [true, false] {
-            let targets = Targets { x: coordinates(5, align_corners), y: coordinates(4, align_corners) };
+            let targets = Targets::new((4, 5), align_corners);
             let kernel = affine_grid(&theta, (4, 5), align_corners)?;
             let matmul = targets.matmul(&theta)?;
             let mut gradients = vec![];

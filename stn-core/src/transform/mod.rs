@@ -3,12 +3,34 @@
 //! A transform T_theta maps **target to source**: where in the input each pixel of the output looks (backward warping).
 //! Each family is a small value that implements [`Transform`]; a family of your own is one more implementation. Volumes have
 //! [`Transform3d`].
+//!
+//! | family | theta | map |
+//! |---|---|---|
+//! | [`Translation`] | `tx ty` | a window of fixed size, moved |
+//! | [`Attention`], eq. (2) | `s tx ty` | a window of any size |
+//! | [`Similarity`] | `a b tx ty` | the same, turned |
+//! | [`Affine`], eq. (1) | `t11 t12 t13 t21 t22 t23` | the same, stretched and skewed |
+//! | [`Projective`] | `h11 h12 h13 h21 h22 h23 h31 h32` | a plane seen in perspective |
+//! | [`ThinPlateSpline`] | `x0 y0 x1 y1 ..` | the smoothest map through K control points |
+//!
+//! The matrices of all but the last can be multiplied with [`compose`] and inverted with [`invert`]; two families can't be
+//! joined to a third, for a [`Transform`] says where the pixels of an output look, not any point.
+//!
+//! No family bounds its parameters, as the paper's don't: through a tanh or sigmoid gradients vanish towards the bounds, and
+//! the start at the identity would have to be bent to fit. Whoever wants bounds puts them into a family of their own, between
+//! theta and [`affine_grid`].
 
 mod affine;
 mod affine_3d;
 mod affine_grid;
 mod affine_grid_3d;
 mod attention;
+mod compose;
+mod invert;
+mod projective;
+mod projective_grid;
+mod similarity;
+mod thin_plate_spline;
 mod transform_3d;
 mod translation;
 
@@ -17,11 +39,16 @@ pub use affine_3d::Affine3d;
 pub use affine_grid::affine_grid;
 pub use affine_grid_3d::affine_grid_3d;
 pub use attention::Attention;
+pub use compose::compose;
+pub use invert::invert;
+pub use projective::Projective;
+pub use similarity::Similarity;
+pub use thin_plate_spline::ThinPlateSpline;
 pub use transform_3d::Transform3d;
 pub use translation::Translation;
 
 use crate::ops::{GridSampleConfig, grid_sample};
-use candle_core::{Result, Tensor};
+use candle_core::{CustomOp1, DType, Device, Result, Tensor};
 
 /// A family of warps: theta (N, P) -> sampling grid (N, H', W', 2), last dimension (x, y) in [-1, 1] across the input.
 ///
@@ -125,6 +152,14 @@ fn check_theta(family: &str, theta: &Tensor, num_params: usize) -> Result<()> {
         &[_, p] if p == num_params => Ok(()),
         dims => candle_core::bail!("{family}: theta must be (N, {num_params}), got {dims:?}"),
     }
+}
+
+/// Applies an op that has a kernel for the CPU only; from and to another device theta and the grid are copied.
+fn generate(name: &str, theta: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
+    if !matches!(theta.dtype(), DType::F32 | DType::F64) {
+        candle_core::bail!("{name}: the dtype must be f32 or f64, got {:?}", theta.dtype())
+    }
+    theta.to_device(&Device::Cpu)?.contiguous()?.apply_op1(op)?.to_device(theta.device())
 }
 
 /// The matrices of a family whose entries are linear in theta: theta (N, P) -> `theta columns + constant`, (N, 2, 3).
