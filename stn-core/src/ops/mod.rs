@@ -11,6 +11,8 @@ mod product;
 mod real;
 
 pub use conv2d::{Conv2dConfig, conv2d};
-pub use grid_sample::{GridSampleConfig, Interpolation, Padding, grid_sample};
+pub use grid_sample::{
+    GridSampleConfig, Interpolation, Padding, affine_grid_sample, grid_sample, grid_sample_fill, grid_sample_reference,
+};
 pub use grid_sample_3d::grid_sample_3d;
 pub use pool2d::{Pool2dConfig, avg_pool2d, max_pool2d};

@@ -6,7 +6,8 @@ use crate::ops::real::Real;
 
 pub(super) struct Bicubic;
 
-const A: f64 = -0.75;
+/// Keys' a.
+pub(super) const A: f64 = -0.75;
 
 impl Mode<4> for Bicubic {
     #[inline]

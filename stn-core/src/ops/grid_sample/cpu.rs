@@ -2,7 +2,7 @@
 
 use super::GridSampleConfig;
 use super::axis::{Axis, Mode, Side};
-use super::points::{Points, Targets, row_sums, theta_gradient};
+use super::points::{Points, row_sums, theta_gradient};
 use crate::ops::real::Real;
 use candle_core::{Layout, Result, Shape};
 use rayon::prelude::*;

@@ -1,12 +1,19 @@
 //! Sampling an image at the points of a grid, eqs. (3) and (5), with gradients for both, eqs. (6) and (7).
 
+mod affine;
 mod axis;
 mod bicubic;
 mod bilinear;
 mod cpu;
+mod fill;
 mod nearest;
 mod op;
 mod points;
+mod reference;
+
+pub use affine::affine_grid_sample;
+pub use fill::grid_sample_fill;
+pub use reference::grid_sample_reference;
 
 use candle_core::{DType, Result, Tensor, bail};
 use op::Sample;
@@ -106,8 +113,12 @@ impl GridSampleConfig {
 /// neighbours of, also with weight zero, and to no other.
 ///
 /// # Errors
-/// On wrong ranks, a grid count that is no multiple of the image count, empty images, types other than those above, and on devices
-/// other than the CPU.
+/// On wrong ranks, a grid count that is no multiple of the image count, empty images, types other than those above, and tensors on
+/// different devices.
+///
+/// # Devices
+/// There is a kernel for the CPU. On other devices the same function is composed of Candle's tensor operations: many times slower, with
+/// coordinates in the tensors' own type, the gradients by Candle's differentiation.
 ///
 /// # Example
 /// ```
@@ -125,11 +136,20 @@ impl GridSampleConfig {
 /// # }
 /// ```
 pub fn grid_sample(input: &Tensor, grid: &Tensor, cfg: GridSampleConfig) -> Result<Tensor> {
-    let &[n, _, _, 2] = grid.dims() else { bail!("grid_sample: grid must be (N, H', W', 2), got {:?}", grid.shape()) };
-    check_input("grid_sample", input, n)?;
+    check_input("grid_sample", input, check_grid("grid_sample", grid)?)?;
     in_kernel_type("grid_sample", "grid", input, grid, |input, grid| {
-        input.apply_op2(&grid.contiguous()?, Sample { cfg, targets: None })
+        if input.device().is_cpu() {
+            input.apply_op2(&grid.contiguous()?, Sample { cfg, targets: None })
+        } else {
+            reference::sample(input, grid, None, cfg)
+        }
     })
+}
+
+/// The number of grids; fails unless it is a batch of them.
+fn check_grid(op: &str, grid: &Tensor) -> Result<usize> {
+    let &[n, _, _, 2] = grid.dims() else { bail!("{op}: grid must be (N, H', W', 2), got {:?}", grid.shape()) };
+    Ok(n)
 }
 
 /// Fails unless the input is a batch of images that `n` windows can be distributed to.
@@ -152,16 +172,20 @@ fn in_kernel_type(
     points: &Tensor,
     sample: impl FnOnce(&Tensor, &Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let half = matches!(input.dtype(), DType::F16 | DType::BF16);
+    let half = is_half(input.dtype());
     if input.dtype() != points.dtype() && !(half && points.dtype() == DType::F32) {
         bail!("{op}: input and {name} must have the same dtype, got {:?} and {:?}", input.dtype(), points.dtype())
     }
-    if !input.device().is_cpu() || !points.device().is_cpu() {
-        bail!("{op}: there is a kernel for the CPU only; move the tensors with to_device(&Device::Cpu)")
+    if !input.device().same_device(points.device()) {
+        bail!("{op}: input and {name} must be on one device, got {:?} and {:?}", input.device(), points.device())
     }
     if half {
         sample(&input.to_dtype(DType::F32)?, &points.to_dtype(DType::F32)?)?.to_dtype(input.dtype())
     } else {
         sample(input, points)
     }
+}
+
+fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
 }
