@@ -1,4 +1,5 @@
 use super::{Transform, affine_grid, check_theta, linear_matrix, names};
+use crate::ops::{GridSampleConfig, affine_grid_sample};
 use candle_core::{Result, Tensor};
 
 /// The similarity transform: four parameters, `[a b tx ty]`.
@@ -67,5 +68,10 @@ impl Transform for Similarity {
 
     fn grid(&self, theta: &Tensor, out_size: (usize, usize), align_corners: bool) -> Result<Tensor> {
         affine_grid(&self.matrix(theta)?, out_size, align_corners)
+    }
+
+    /// Warps in one pass, without the grid in memory.
+    fn warp(&self, input: &Tensor, theta: &Tensor, out_size: (usize, usize), cfg: GridSampleConfig) -> Result<Tensor> {
+        affine_grid_sample(input, &self.matrix(theta)?, out_size, cfg)
     }
 }

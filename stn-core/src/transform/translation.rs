@@ -1,4 +1,5 @@
 use super::{Transform, affine_grid, check_theta, linear_matrix, names};
+use crate::ops::{GridSampleConfig, affine_grid_sample};
 use candle_core::{Result, Tensor};
 
 /// The translation of a window of fixed size: two parameters, `[tx ty]`.
@@ -58,5 +59,10 @@ impl Transform for Translation {
 
     fn grid(&self, theta: &Tensor, out_size: (usize, usize), align_corners: bool) -> Result<Tensor> {
         affine_grid(&self.matrix(theta)?, out_size, align_corners)
+    }
+
+    /// Warps in one pass, without the grid in memory.
+    fn warp(&self, input: &Tensor, theta: &Tensor, out_size: (usize, usize), cfg: GridSampleConfig) -> Result<Tensor> {
+        affine_grid_sample(input, &self.matrix(theta)?, out_size, cfg)
     }
 }
