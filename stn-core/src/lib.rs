@@ -46,7 +46,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`transform`] | theta -> sampling grid: translation, attention, affine, affine in 3-D, your own |
+//! | [`transform`] | theta -> sampling grid: translation, attention, similarity, affine, projective, thin plate spline, affine in 3-D, your own |
 //! | [`localisation`] | the paper's localisation nets, and the identity-initialised last layer |
 //! | [`SpatialTransformer`] | the two and the sampler as one layer |
 //! | [`ops`] | `grid_sample`, `grid_sample_3d`, and convolution and pooling with right gradients |
