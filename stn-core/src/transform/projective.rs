@@ -12,11 +12,11 @@ use candle_core::{DType, Result, Tensor};
 /// A point has no image where w vanishes, and a wrong one, seen from behind, where w is negative. Points with w below
 /// 1/1000 are therefore moved out of the image, to (±1e6, ±1e6), each sign that of the numerator: the direction in which
 /// points before the horizon leave. There the sampler finds zeros, or under border padding the edge on that side.
-/// (Reflection has no outside, and shows some pixel.) No coordinate of any point is larger than that. Where it would be,
-/// or would be NaN, it is ±1e6 too. So the grid is finite whatever theta is, NaN included.
+/// (Reflection has no outside, nor has a side of one pixel with `align_corners`: they show some pixel.) Next to nothing is
+/// lost between 0 and 1/1000: a point there is seen only where its numerators are smaller still.
 ///
-/// (Points with w between 0 and 1/1000 that could be seen at all are fewer than one in a million: a coordinate within the
-/// image takes a numerator smaller than w.)
+/// 1e6 is also the largest coordinate of any point: one beyond it, or one that would be NaN, is set to it, with the
+/// numerator's sign. So the grid is finite whatever theta is, NaN and infinities included.
 ///
 /// In Kornia, `warp_grid` of `HomographyWarper`, which divides by whatever w is.
 ///
