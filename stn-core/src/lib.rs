@@ -49,20 +49,37 @@
 //! | [`transform`] | theta -> sampling grid: translation, attention, similarity, affine, projective, thin plate spline, affine in 3-D, your own |
 //! | [`localisation`] | the paper's localisation nets, and the identity-initialised last layer |
 //! | [`SpatialTransformer`] | the two and the sampler as one layer |
+//! | [`parallel`] | several windows of one image, which is not copied |
+//! | [`antialias`] | down-sampling that doesn't skip pixels |
+//! | [`telemetry`] | what a transformer is doing, and whether it has collapsed |
 //! | [`ops`] | `grid_sample`, `grid_sample_3d`, and convolution and pooling with right gradients |
 //! | [`layers`] | convolution and linear layers on them |
 //! | [`init`], [`dropout`], [`optim`] | what training needs and Candle lacks: seeded, stateless, saveable |
+//! | [`algebra`] | no code: the matrices behind the transforms, what each entry does to a picture, and where the traps are |
+//!
+//! Transformers go anywhere: in series, between convolutions, with outputs larger or smaller than their inputs. Each takes a feature
+//! map and gives one, and each gets its gradient through those behind it.
 
 #![deny(missing_docs)]
 
+pub mod algebra;
+pub mod antialias;
 pub mod dropout;
 pub mod init;
 pub mod layers;
 pub mod localisation;
 pub mod ops;
 pub mod optim;
+pub mod parallel;
 pub mod spatial_transformer;
+pub mod telemetry;
 pub mod transform;
 
+pub use parallel::ParallelTransformers;
 pub use spatial_transformer::{SpatialTransformer, Transformed};
 pub use transform::{Transform, Transform3d};
+
+/// The README's example, tested with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
