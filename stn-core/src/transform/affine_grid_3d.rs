@@ -1,9 +1,12 @@
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, WithDType};
+use super::affine_grid::{coordinates, elements};
+use super::generate;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
 /// Generates the sampling grid of affine matrices of volumes, eq. (10).
 ///
-/// The same as PyTorch's `affine_grid` with a size (N, C, D', H', W'). A side of one voxel looks at the coordinate 0.
+/// The same as PyTorch's `affine_grid` with a size (N, C, D', H', W'). A side of one voxel looks at the coordinate 0. The kernel is one
+/// for the CPU; from and to another device theta and the grid are copied.
 ///
 /// # Shapes
 ///
@@ -32,23 +35,13 @@ pub fn affine_grid_3d(theta: &Tensor, out_size: (usize, usize, usize), align_cor
     if !matches!(theta.dims(), [_, 3, 4]) {
         candle_core::bail!("affine_grid_3d: theta must be (N, 3, 4), got {:?}", theta.dims())
     }
-    if !matches!(theta.dtype(), DType::F32 | DType::F64) {
-        candle_core::bail!("affine_grid_3d: theta must be f32 or f64, got {:?}", theta.dtype())
-    }
     let (depth, height, width) = out_size;
     let targets = Targets {
         x: coordinates(width, align_corners),
         y: coordinates(height, align_corners),
         z: coordinates(depth, align_corners),
     };
-    if theta.device().is_cpu() { theta.contiguous()?.apply_op1(AffineGrid { targets }) } else { targets.matmul(theta) }
-}
-
-/// The target coordinates of a side of `n` voxels. The numerators are whole numbers, so each is rounded once.
-fn coordinates(n: usize, align_corners: bool) -> Vec<f64> {
-    let last = n as f64 - 1.0;
-    let divisor = if align_corners { last } else { n as f64 };
-    (0..n).map(|i| if n == 1 { 0.0 } else { (2.0 * i as f64 - last) / divisor }).collect()
+    generate("affine_grid_3d", theta, AffineGrid { targets })
 }
 
 /// The coordinates (x_t, y_t, z_t) of the output's columns, rows and planes.
@@ -68,24 +61,6 @@ impl Targets {
     fn row_and_plane(&self) -> (usize, usize) {
         let row = self.x.len() * 3;
         (row.max(1), (row * self.y.len()).max(1))
-    }
-
-    /// The grid from tensor operations, for the devices without a kernel.
-    ///
-    /// Candle's matmul computes the gradient of the constant operand too, which is why the CPU has a kernel.
-    fn matmul(&self, theta: &Tensor) -> Result<Tensor> {
-        let (n, _, _) = theta.dims3()?;
-        let (depth, height, width) = self.out_size();
-        let mut homogeneous = Vec::with_capacity(depth * height * width * 4);
-        for &z in &self.z {
-            for &y in &self.y {
-                homogeneous.extend(self.x.iter().flat_map(|&x| [x, y, z, 1.0]));
-            }
-        }
-        let targets = Tensor::from_vec(homogeneous, (1, depth * height * width, 4), theta.device())?
-            .to_dtype(theta.dtype())?
-            .broadcast_as((n, depth * height * width, 4))?;
-        targets.matmul(&theta.transpose(1, 2)?)?.reshape((n, depth, height, width, 3))
     }
 }
 
@@ -202,41 +177,5 @@ impl CustomOp1 for AffineGridBackward {
             _ => candle_core::bail!("affine_grid_3d: the grid's gradient must be f32 or f64"),
         };
         Ok((grad_theta, Shape::from((n, 3, 4))))
-    }
-}
-
-/// The elements of a contiguous tensor.
-fn elements<'a, T>(storage: &'a [T], layout: &Layout) -> Result<&'a [T]> {
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&storage[start..end]),
-        None => candle_core::bail!("affine_grid_3d: expected a contiguous tensor, got strides {:?}", layout.stride()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use candle_core::{Device, Var};
-
-    /// The kernel and the tensor operations give the same grid and the same gradient.
-    #[test]
-    fn kernel_agrees_with_matmul() -> Result<()> {
-        let theta = Var::from_vec((0..36).map(|i| f64::from(i * i % 7) - 2.5).collect(), (3, 3, 4), &Device::Cpu)?;
-        let weights = Tensor::arange(0.0, 540.0, &Device::Cpu)?.sin()?.reshape((3, 3, 4, 5, 3))?;
-        for align_corners in [true, false] {
-            let [x, y, z] = [5, 4, 3].map(|n| coordinates(n, align_corners));
-            let kernel = affine_grid_3d(&theta, (3, 4, 5), align_corners)?;
-            let matmul = Targets { x, y, z }.matmul(&theta)?;
-            let distance = |a: &Tensor, b: &Tensor| (a - b)?.abs()?.max_all()?.to_scalar::<f64>();
-            assert!(distance(&kernel, &matmul)? < 1e-14);
-            let mut gradients = vec![];
-            for grid in [&kernel, &matmul] {
-                let grads = (grid * &weights)?.sum_all()?.backward()?;
-                gradients.extend(grads.get(&theta).cloned());
-            }
-            assert_eq!(gradients.len(), 2);
-            assert!(distance(&gradients[0], &gradients[1])? < 1e-12);
-        }
-        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A transform T_theta maps **target to source**: where in the input each pixel of the output looks (backward warping).
 //! Each family is a small value that implements [`Transform`]; a family of your own is one more implementation. Volumes have
-//! [`Transform3d`].
+//! [`Transform3d`], with [`Affine3d`], eq. (10).
 //!
 //! | family | theta | map |
 //! |---|---|---|

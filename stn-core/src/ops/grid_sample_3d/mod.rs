@@ -47,7 +47,8 @@ use taps::Problem;
 /// use stn_core::ops::{GridSampleConfig, grid_sample_3d};
 /// # fn main() -> candle_core::Result<()> {
 /// let volume = Tensor::arange(0f32, 8., &Device::Cpu)?.reshape((1, 1, 2, 2, 2))?; // z, y, x count 4, 2 and 1
-/// let points = Tensor::new(&[[[[[0f32, 0., 0.], [1., -1., 0.5]]]]], &Device::Cpu)?; // the middle; x = 1, y = 0, z = 0.75
+/// let points = Tensor::new(&[[0f32, 0., 0.], [1., -1., 0.5]], &Device::Cpu)?; // the middle; voxel x = 1, y = 0, z = 0.75
+/// let points = points.reshape((1, 1, 1, 2, 3))?;
 /// let values = grid_sample_3d(&volume, &points, GridSampleConfig::new(true))?; // (1, 1, 1, 1, 2)
 /// assert_eq!(values.flatten_all()?.to_vec1::<f32>()?, [3.5, 4.0]);
 /// # Ok(())
@@ -66,7 +67,7 @@ pub fn grid_sample_3d(input: &Tensor, grid: &Tensor, cfg: GridSampleConfig) -> R
     if d == 0 || h == 0 || w == 0 {
         bail!("{NAME}: the input's depth, height and width must not be zero, got {:?}", input.shape())
     }
-    if if b == 0 { n != 0 } else { n % b != 0 } {
+    if !n.is_multiple_of(b) {
         bail!("{NAME}: the grid's first dimension must be a multiple of the input's, got {n} grids for {b} volumes")
     }
     let half = matches!(input.dtype(), DType::F16 | DType::BF16);
@@ -96,7 +97,11 @@ struct GridSample3d {
 impl GridSample3d {
     fn forward<T: Real>(&self, input: Arg, grid: Arg) -> Result<(CpuStorage, Shape)> {
         let problem = Problem::new(input.1, grid.1.shape(), self.cfg)?;
-        let out = cpu::forward(&problem, T::cpu_storage_as_slice(input.0)?, contiguous::<T>(NAME, grid.0, grid.1)?);
+        let (voxels, grid) = (T::cpu_storage_as_slice(input.0)?, contiguous::<T>(NAME, grid.0, grid.1)?);
+        let out = match self.cfg.interpolation {
+            Interpolation::Nearest => cpu::forward::<T, 1>(&problem, voxels, grid),
+            _ => cpu::forward::<T, 2>(&problem, voxels, grid),
+        };
         Ok((T::to_cpu_storage_owned(out), problem.output_shape()))
     }
 }
@@ -124,10 +129,12 @@ impl CustomOp2 for GridSample3d {
         } else {
             None
         };
-        let grad_grid = if grid.track_op() {
-            Some(input.apply_op3_no_bwd(grid, &grad, &GradGrid { cfg: self.cfg })?)
-        } else {
+        let grad_grid = if !grid.track_op() {
             None
+        } else if self.cfg.interpolation == Interpolation::Nearest {
+            Some(grid.zeros_like()?)
+        } else {
+            Some(input.apply_op3_no_bwd(grid, &grad, &GradGrid { cfg: self.cfg })?)
         };
         Ok((grad_input, grad_grid))
     }
@@ -142,8 +149,11 @@ struct GradInput {
 impl GradInput {
     fn forward<T: Real>(&self, grid: Arg, grad: Arg) -> Result<(CpuStorage, Shape)> {
         let problem = Problem::new(&Layout::contiguous(&self.input), grid.1.shape(), self.cfg)?;
-        let grid = contiguous::<T>(NAME, grid.0, grid.1)?;
-        let out = cpu::grad_input(&problem, grid, contiguous::<T>(NAME, grad.0, grad.1)?);
+        let (grid, grad) = (contiguous::<T>(NAME, grid.0, grid.1)?, contiguous::<T>(NAME, grad.0, grad.1)?);
+        let out = match self.cfg.interpolation {
+            Interpolation::Nearest => cpu::grad_input::<T, 1>(&problem, grid, grad),
+            _ => cpu::grad_input::<T, 2>(&problem, grid, grad),
+        };
         Ok((T::to_cpu_storage_owned(out), self.input.clone()))
     }
 }
@@ -158,7 +168,7 @@ impl CustomOp2 for GradInput {
     }
 }
 
-/// The derivatives of eq. (9) by the coordinates, summed over the channels.
+/// The derivatives of eq. (9) by the coordinates, trilinear, summed over the channels.
 struct GradGrid {
     cfg: GridSampleConfig,
 }

@@ -1,70 +1,112 @@
 //! Which voxels a sampling point reads, and with which weights.
 
 use super::axis::Axis;
+use crate::ops::GridSampleConfig;
 use crate::ops::real::Real;
-use crate::ops::{GridSampleConfig, Interpolation};
 use candle_core::{Layout, Result, Shape};
 use std::ops::Range;
 
-/// The eight voxels round one sampling point: bit 0 of a corner's number is east, bit 1 south, bit 2 the deeper plane. With nearest
-/// interpolation only corner 0 counts.
+/// What one coordinate of a sampling point reads: `K` voxels along a side, two for trilinear interpolation, one for nearest.
+///
+/// A tap outside the volume has weight and slope zero, and the offset of its neighbour inside: to read it is safe and changes nothing.
 #[derive(Clone, Copy)]
-pub(super) struct Taps<T> {
-    /// Offsets within a channel; meaningful where `inside` is set.
-    offset: [usize; 8],
-    inside: [bool; 8],
-    /// How far the point is from corner 0, along x, y and z.
-    fraction: [T; 3],
-    /// Derivatives of the voxel coordinates x, y, z by the normalised ones.
-    slope: [T; 3],
+struct Side<T, const K: usize> {
+    offset: [usize; K],
+    weight: [T; K],
+    /// The weights' derivatives by the voxel coordinate.
+    slope: [T; K],
+    /// The derivative of the voxel coordinate by the normalised one.
+    scale: T,
 }
 
-/// The value a fraction of the way from `a` to `b`.
-fn lerp<T: Real>(a: T, b: T, fraction: T) -> T {
-    a * (T::one() - fraction) + b * fraction
-}
-
-impl<T: Real> Taps<T> {
-    /// A corner's value, zero where there is none.
-    pub(super) fn value(&self, channel: &[T], corner: usize) -> T {
-        if self.inside[corner] { channel[self.offset[corner]] } else { T::zero() }
-    }
-
-    /// Adds to a corner, where there is one.
-    pub(super) fn add(&self, channel: &mut [T], corner: usize, term: T) {
-        if self.inside[corner] {
-            channel[self.offset[corner]] += term;
+impl<T: Real, const K: usize> Side<T, K> {
+    /// The taps of the normalised coordinate `g` among the voxels of `range`, from the first of which offsets count; `None` where none
+    /// of them is in reach.
+    #[inline]
+    fn new(axis: &Axis, stride: usize, range: &Range<usize>, g: f64) -> Option<Self> {
+        let place = axis.locate(g)?;
+        let (first, last) = (range.start as isize, range.end as isize - 1);
+        let index: [isize; K] = std::array::from_fn(|k| place.floor + k as isize);
+        let inside = index.map(|i| i >= first && i <= last);
+        if inside == [false; K] {
+            return None;
         }
+        let (t, one) = (T::from_f64(place.fraction), T::one());
+        let (weight, slope) = ([one - t, t], [T::zero() - one, one]);
+        let keep = |k: usize, x: T| if inside[k] { x } else { T::zero() };
+        Some(Self {
+            offset: index.map(|i| (i.clamp(first, last) - first) as usize * stride),
+            weight: std::array::from_fn(|k| keep(k, weight[k])),
+            slope: std::array::from_fn(|k| keep(k, slope[k])),
+            scale: T::from_f64(place.slope),
+        })
     }
+}
 
-    fn values(&self, channel: &[T]) -> [T; 8] {
-        std::array::from_fn(|corner| self.value(channel, corner))
-    }
+/// The voxels that one sampling point reads.
+#[derive(Clone, Copy)]
+pub(super) struct Taps<T, const K: usize> {
+    x: Side<T, K>,
+    y: Side<T, K>,
+    z: Side<T, K>,
+}
 
-    /// Eq. (9) at this point: along x, then y, then z.
-    pub(super) fn interpolate(&self, channel: &[T]) -> T {
-        let ([x, y, z], v) = (self.fraction, self.values(channel));
-        let north = lerp(lerp(v[0], v[1], x), lerp(v[4], v[5], x), z);
-        let south = lerp(lerp(v[2], v[3], x), lerp(v[6], v[7], x), z);
-        lerp(north, south, y)
+impl<T: Real, const K: usize> Taps<T, K> {
+    /// Eq. (9) at this point.
+    #[inline(always)]
+    pub(super) fn value(&self, channel: &[T]) -> T {
+        let mut sum = T::zero();
+        for l in 0..K {
+            let mut plane = T::zero();
+            for j in 0..K {
+                let start = self.z.offset[l] + self.y.offset[j];
+                let mut row = T::zero();
+                for i in 0..K {
+                    row += self.x.weight[i] * channel[start + self.x.offset[i]];
+                }
+                plane += self.y.weight[j] * row;
+            }
+            sum += self.z.weight[l] * plane;
+        }
+        sum
     }
 
     /// The derivatives of eq. (9) by the normalised x, y and z.
-    pub(super) fn derivatives(&self, channel: &[T]) -> [T; 3] {
-        let ([x, y, z], v) = (self.fraction, self.values(channel));
-        let along_x = lerp(lerp(v[1] - v[0], v[3] - v[2], y), lerp(v[5] - v[4], v[7] - v[6], y), z);
-        // North and south, in the shallower plane and in the deeper one.
-        let [n0, s0, n1, s1] = [0, 2, 4, 6].map(|i| lerp(v[i], v[i + 1], x));
-        let along_y = lerp(s0 - n0, s1 - n1, z);
-        let along_z = lerp(n1 - n0, s1 - s0, y);
-        [along_x * self.slope[0], along_y * self.slope[1], along_z * self.slope[2]]
+    #[inline(always)]
+    pub(super) fn slopes(&self, channel: &[T]) -> [T; 3] {
+        let [mut by_x, mut by_y, mut by_z] = [T::zero(); 3];
+        for l in 0..K {
+            let [mut plane, mut plane_by_x, mut plane_by_y] = [T::zero(); 3];
+            for j in 0..K {
+                let start = self.z.offset[l] + self.y.offset[j];
+                let [mut row, mut row_by_x] = [T::zero(); 2];
+                for i in 0..K {
+                    let u = channel[start + self.x.offset[i]];
+                    row += self.x.weight[i] * u;
+                    row_by_x += self.x.slope[i] * u;
+                }
+                plane += self.y.weight[j] * row;
+                plane_by_x += self.y.weight[j] * row_by_x;
+                plane_by_y += self.y.slope[j] * row;
+            }
+            by_x += self.z.weight[l] * plane_by_x;
+            by_y += self.z.weight[l] * plane_by_y;
+            by_z += self.z.slope[l] * plane;
+        }
+        [by_x * self.x.scale, by_y * self.y.scale, by_z * self.z.scale]
     }
 
-    /// Gives a gradient back to the corners, by their weights.
-    pub(super) fn spread(&self, channel: &mut [T], grad: T) {
-        let [x, y, z] = self.fraction.map(|f| [T::one() - f, f]);
-        for corner in 0..8 {
-            self.add(channel, corner, x[corner & 1] * y[corner >> 1 & 1] * z[corner >> 2] * grad);
+    /// Gives a gradient back to the voxels, by their weights.
+    #[inline(always)]
+    pub(super) fn scatter(&self, channel: &mut [T], grad: T) {
+        for l in 0..K {
+            let grad = self.z.weight[l] * grad;
+            for j in 0..K {
+                let (start, grad) = (self.z.offset[l] + self.y.offset[j], self.y.weight[j] * grad);
+                for i in 0..K {
+                    channel[start + self.x.offset[i]] += self.x.weight[i] * grad;
+                }
+            }
         }
     }
 }
@@ -79,7 +121,6 @@ pub(super) struct Problem {
     pub(super) windows: usize,
     /// D', H', W'.
     pub(super) out: [usize; 3],
-    pub(super) interpolation: Interpolation,
     start: usize,
     /// Strides of the input: image, channel, plane, row, column.
     stride: [usize; 5],
@@ -101,7 +142,6 @@ impl Problem {
             channels,
             windows: n.checked_div(images).unwrap_or(0),
             out: [out_d, out_h, out_w],
-            interpolation: cfg.interpolation,
             start: input.start_offset(),
             stride: [image, channel, plane, row, column],
         })
@@ -139,11 +179,11 @@ impl Problem {
 
     /// Calls `visit(first point, taps)` for each row of a grid. The taps serve all channels; they see only the input's `planes`, and
     /// count their offsets from the first of those.
-    pub(super) fn rows<T: Real>(
+    pub(super) fn rows<T: Real, const K: usize>(
         &self,
         grid: &[T],
         planes: Range<usize>,
-        mut visit: impl FnMut(usize, &[Option<Taps<T>>]),
+        mut visit: impl FnMut(usize, &[Option<Taps<T, K>>]),
     ) {
         let width = self.out[2];
         let mut taps = Vec::with_capacity(width);
@@ -154,30 +194,11 @@ impl Problem {
         }
     }
 
-    fn taps<T: Real>(&self, [gx, gy, gz]: [f64; 3], planes: &Range<usize>) -> Option<Taps<T>> {
-        let z = self.z.locate(gz)?;
-        // The voxel before the point and the one behind it, where they are in reach.
-        let pair = |size: &Range<usize>, floor: isize| {
-            [floor, floor + 1].map(|i| usize::try_from(i).ok().filter(|i| size.contains(i)))
-        };
-        let deep = pair(planes, z.floor);
-        if deep == [None, None] {
-            return None;
-        }
-        let (x, y) = (self.x.locate(gx)?, self.y.locate(gy)?);
-        let (columns, rows) = (pair(&(0..self.x.size), x.floor), pair(&(0..self.y.size), y.floor));
-        let mut taps = Taps {
-            offset: [0; 8],
-            inside: [false; 8],
-            fraction: [x.fraction, y.fraction, z.fraction].map(T::from_f64),
-            slope: [x.slope, y.slope, z.slope].map(T::from_f64),
-        };
-        for corner in 0..8 {
-            if let (Some(x), Some(y), Some(z)) = (columns[corner & 1], rows[corner >> 1 & 1], deep[corner >> 2]) {
-                taps.inside[corner] = true;
-                taps.offset[corner] = (z - planes.start) * self.stride[2] + y * self.stride[3] + x * self.stride[4];
-            }
-        }
-        Some(taps)
+    #[inline]
+    fn taps<T: Real, const K: usize>(&self, [x, y, z]: [f64; 3], planes: &Range<usize>) -> Option<Taps<T, K>> {
+        let [.., plane, row, column] = self.stride;
+        let z = Side::new(&self.z, plane, planes, z)?;
+        let y = Side::new(&self.y, row, &(0..self.y.size), y)?;
+        Some(Taps { x: Side::new(&self.x, column, &(0..self.x.size), x)?, y, z })
     }
 }
