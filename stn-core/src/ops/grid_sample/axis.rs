@@ -32,15 +32,27 @@ pub(super) struct Position {
 ///
 /// A tap outside the image has weight and slope zero, and the offset of the tap at the edge: to read it is safe and changes nothing.
 #[derive(Clone, Copy)]
-pub(super) struct Side<T, const K: usize> {
+pub(super) struct Reads<T, const K: usize> {
     pub(super) offset: [usize; K],
     pub(super) weight: [T; K],
+}
+
+/// All there is to know of one coordinate of a sampling point.
+#[derive(Clone, Copy)]
+pub(super) struct Side<T, const K: usize> {
+    pub(super) reads: Reads<T, K>,
     /// The weights' derivatives by the pixel coordinate.
     pub(super) slope: [T; K],
     /// The derivative of the pixel coordinate by the normalised one.
     pub(super) scale: T,
-    /// What the taps outside the image would have: their weight, and its derivative by the pixel coordinate.
-    pub(super) outside: (T, T),
+    pub(super) outside: Outside<T>,
+}
+
+/// The weight of what lies outside the image along a side, and its derivative by the normalised coordinate.
+#[derive(Clone, Copy)]
+pub(super) struct Outside<T> {
+    pub(super) weight: T,
+    pub(super) slope: T,
 }
 
 /// A way of interpolating, the same along both sides.
@@ -62,6 +74,7 @@ impl Axis {
     }
 
     /// The place of a coordinate after the padding: within the image, or less than a pixel off it under [`Padding::Zeros`].
+    #[inline(always)]
     pub(super) fn padded(&self, g: f64) -> Option<Position> {
         let Position { pixel: p, slope } = self.place(g);
         // NaN fails every comparison.

@@ -1,7 +1,7 @@
 //! Cubic convolution (Keys 1981) with a = -0.75, as in PyTorch: along each side the four pixels round the coordinate. The padding acts on
 //! the taps, not on the coordinate.
 
-use super::axis::{Axis, Mode, Side, floor};
+use super::axis::{Axis, Mode, Outside, Reads, Side, floor};
 use crate::ops::real::Real;
 
 pub(super) struct Bicubic;
@@ -10,27 +10,26 @@ pub(super) struct Bicubic;
 pub(super) const A: f64 = -0.75;
 
 impl Mode<4> for Bicubic {
-    #[inline]
+    #[inline(always)]
     fn side<T: Real>(axis: &Axis, g: f64) -> Option<Side<T, 4>> {
         let place = axis.unpadded(g, 2.0)?;
         let floor = floor(place.pixel);
         let (weights, slopes) = weights(place.pixel - floor);
         let mut side = Side {
-            offset: [0; 4],
-            weight: [T::zero(); 4],
+            reads: Reads { offset: [0; 4], weight: [T::zero(); 4] },
             slope: [T::zero(); 4],
             scale: T::from_f64(place.slope),
-            outside: (T::zero(), T::zero()),
+            outside: Outside { weight: T::zero(), slope: T::zero() },
         };
         for i in 0..4 {
             let (index, inside) = axis.tap(floor as isize - 1 + i as isize);
             let (weight, slope) = (T::from_f64(weights[i]), T::from_f64(slopes[i]));
-            side.offset[i] = index * axis.stride;
+            side.reads.offset[i] = index * axis.stride;
             if inside {
-                (side.weight[i], side.slope[i]) = (weight, slope);
+                (side.reads.weight[i], side.slope[i]) = (weight, slope);
             } else {
-                side.outside.0 += weight;
-                side.outside.1 += slope;
+                side.outside.weight += weight;
+                side.outside.slope += slope * side.scale;
             }
         }
         Some(side)

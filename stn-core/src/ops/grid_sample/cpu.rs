@@ -1,7 +1,7 @@
 //! The CPU kernels of the sampler: forward and the backward passes are the same walk over the taps of the output's pixels, row by row.
 
 use super::GridSampleConfig;
-use super::axis::{Axis, Mode, Side};
+use super::axis::{Axis, Mode, Outside, Reads, Side};
 use super::points::{Points, row_sums, theta_gradient};
 use crate::ops::real::Real;
 use candle_core::{Layout, Result, Shape};
@@ -10,14 +10,14 @@ use rayon::prelude::*;
 /// Work is split into about this many parts where there are enough images; what the parts are changes no result.
 const PARTS: usize = 16;
 
-/// The pixels that one sampling point reads.
+/// What a kernel needs of a sampling point, by its two coordinates.
 #[derive(Clone, Copy)]
-struct Taps<T, const K: usize> {
-    x: Side<T, K>,
-    y: Side<T, K>,
+struct Taps<S> {
+    x: S,
+    y: S,
 }
 
-impl<T: Real, const K: usize> Taps<T, K> {
+impl<T: Real, const K: usize> Taps<Reads<T, K>> {
     #[inline(always)]
     fn value(&self, channel: &[T]) -> T {
         let mut sum = T::zero();
@@ -31,23 +31,6 @@ impl<T: Real, const K: usize> Taps<T, K> {
         sum
     }
 
-    /// The derivatives of the value by the normalised coordinates x and y, eq. (7).
-    #[inline(always)]
-    fn slopes(&self, channel: &[T]) -> (T, T) {
-        let (mut by_x, mut by_y) = (T::zero(), T::zero());
-        for j in 0..K {
-            let (mut row, mut row_by_x) = (T::zero(), T::zero());
-            for i in 0..K {
-                let u = channel[self.y.offset[j] + self.x.offset[i]];
-                row += self.x.weight[i] * u;
-                row_by_x += self.x.slope[i] * u;
-            }
-            by_x += self.y.weight[j] * row_by_x;
-            by_y += self.y.slope[j] * row;
-        }
-        (by_x * self.x.scale, by_y * self.y.scale)
-    }
-
     #[inline(always)]
     fn scatter(&self, channel: &mut [T], grad: T) {
         for j in 0..K {
@@ -57,17 +40,39 @@ impl<T: Real, const K: usize> Taps<T, K> {
             }
         }
     }
+}
 
-    /// The weight of all that lies outside the image.
-    fn outside(&self) -> T {
-        let ((x, _), (y, _)) = (self.x.outside, self.y.outside);
-        x + y - x * y
+impl<T: Real, const K: usize> Taps<Side<T, K>> {
+    /// The derivatives of the value by the normalised coordinates x and y, eq. (7).
+    #[inline(always)]
+    fn slopes(&self, channel: &[T]) -> (T, T) {
+        let (x, y) = (&self.x, &self.y);
+        let (mut by_x, mut by_y) = (T::zero(), T::zero());
+        for j in 0..K {
+            let (mut row, mut row_by_x) = (T::zero(), T::zero());
+            for i in 0..K {
+                let u = channel[y.reads.offset[j] + x.reads.offset[i]];
+                row += x.reads.weight[i] * u;
+                row_by_x += x.slope[i] * u;
+            }
+            by_x += y.reads.weight[j] * row_by_x;
+            by_y += y.slope[j] * row;
+        }
+        (by_x * x.scale, by_y * y.scale)
     }
 
-    /// Its derivatives by the normalised coordinates.
+    /// The derivatives of the weight of what lies outside the image.
     fn outside_slopes(&self) -> (T, T) {
-        let ((x, by_x), (y, by_y)) = (self.x.outside, self.y.outside);
-        (by_x * (T::one() - y) * self.x.scale, by_y * (T::one() - x) * self.y.scale)
+        let (x, y) = (self.x.outside, self.y.outside);
+        (x.slope * (T::one() - y.weight), y.slope * (T::one() - x.weight))
+    }
+}
+
+impl<T: Real> Taps<Outside<T>> {
+    /// The weight of all that lies outside the image.
+    fn weight(&self) -> T {
+        let (x, y) = (self.x.weight, self.y.weight);
+        x + y - x * y
     }
 }
 
@@ -112,17 +117,19 @@ impl Problem {
         self.out.0 * self.out.1
     }
 
-    /// The taps of one row of window `n`; they serve all channels.
-    fn taps<T: Real, M: Mode<K>, const K: usize>(
+    /// What a kernel needs of the points of one row of window `n`: `keep` takes that from each coordinate. It serves all channels.
+    #[inline(always)]
+    fn taps<T: Real, M: Mode<K>, const K: usize, S>(
         &self,
         points: Points<T>,
         (n, row): (usize, usize),
-        taps: &mut Vec<Option<Taps<T, K>>>,
+        keep: impl Fn(Side<T, K>) -> S,
+        taps: &mut Vec<Option<Taps<S>>>,
     ) {
         taps.clear();
         points.row(n, row, self.out, |x, y| {
             let sides = M::side(&self.x, x).zip(M::side(&self.y, y));
-            taps.push(sides.map(|(x, y)| Taps { x, y }));
+            taps.push(sides.map(|(x, y)| Taps { x: keep(x), y: keep(y) }));
         });
     }
 
@@ -152,9 +159,13 @@ pub(super) fn forward<T: Real, M: Mode<K>, const K: usize>(
             parts.iter_mut().zip(channel.chunks_mut(rows * width)).for_each(|(part, rows)| part.push(rows));
         }
         parts.into_par_iter().enumerate().for_each(|(i, mut part)| {
-            let mut taps = Vec::with_capacity(width);
+            let (mut taps, mut outside) = (Vec::with_capacity(width), vec![]);
             for row in 0..part[0].len() / width {
-                problem.taps::<T, M, K>(points, (n, i * rows + row), &mut taps);
+                let at = (n, i * rows + row);
+                problem.taps::<T, M, K, _>(points, at, |side| side.reads, &mut taps);
+                if !fill.is_empty() {
+                    problem.taps::<T, M, K, _>(points, at, |side| side.outside, &mut outside);
+                }
                 for (c, out) in part.iter_mut().enumerate() {
                     let channel = problem.channel(input, n / problem.windows, c);
                     let out = &mut out[row * width..][..width];
@@ -163,12 +174,10 @@ pub(super) fn forward<T: Real, M: Mode<K>, const K: usize>(
                             *out = taps.value(channel);
                         }
                     }
-                    if let Some(&fill) = fill.get(c) {
-                        for (out, taps) in out.iter_mut().zip(&taps) {
-                            let weight = taps.map_or(T::one(), |taps| taps.outside());
-                            if weight != T::zero() {
-                                *out += weight * fill;
-                            }
+                    for (out, outside) in out.iter_mut().zip(&outside) {
+                        let weight = outside.map_or(T::one(), |taps| taps.weight());
+                        if weight != T::zero() {
+                            *out += weight * fill[c];
                         }
                     }
                 }
@@ -198,7 +207,7 @@ pub(super) fn grad_input<T: Real, M: Mode<K>, const K: usize>(
             for (n, row) in
                 (b * problem.windows..(b + 1) * problem.windows).flat_map(|n| (0..height).map(move |y| (n, y)))
             {
-                problem.taps::<T, M, K>(points, (n, row), &mut taps);
+                problem.taps::<T, M, K, _>(points, (n, row), |side| side.reads, &mut taps);
                 for (c, channel) in part.chunks_exact_mut(size).enumerate() {
                     let map = n * problem.channels + i * channels + c;
                     let grad = &grad[map * pixels + row * width..][..width];
@@ -219,7 +228,7 @@ fn grad_row<T: Real, const K: usize>(
     problem: &Problem,
     (input, grad, fill): (&[T], &[T], &[T]),
     (n, row): (usize, usize),
-    taps: &[Option<Taps<T, K>>],
+    taps: &[Option<Taps<Side<T, K>>>],
     out: &mut [T],
 ) {
     let (pixels, width) = (problem.pixels(), problem.out.1);
@@ -263,7 +272,7 @@ pub(super) fn grad_points<T: Real, M: Mode<K>, const K: usize>(
             let rows = out.par_chunks_mut(2 * width).with_min_len(4).enumerate();
             rows.for_each_init(Vec::new, |taps, (i, out)| {
                 let at = (i / height, i % height);
-                problem.taps::<T, M, K>(points, at, taps);
+                problem.taps::<T, M, K, _>(points, at, |side| side, taps);
                 grad_row(problem, tensors, at, taps, out);
             });
             out
@@ -274,7 +283,7 @@ pub(super) fn grad_points<T: Real, M: Mode<K>, const K: usize>(
             }
             let rows = (0..n * height).into_par_iter().with_min_len(4).map_init(Default::default, |(taps, out), i| {
                 let at = (i / height, i % height);
-                problem.taps::<T, M, K>(points, at, taps);
+                problem.taps::<T, M, K, _>(points, at, |side| side, taps);
                 let out: &mut Vec<T> = out;
                 out.clear();
                 out.resize(2 * width, T::zero());
@@ -301,10 +310,10 @@ pub(super) fn grad_fill<T: Real, M: Mode<K>, const K: usize>(
     let windows = grad.par_chunks(channels * pixels).enumerate().map(|(n, grad)| {
         let (mut sums, mut taps) = (vec![0.0; channels], Vec::with_capacity(width));
         for row in 0..height {
-            problem.taps::<T, M, K>(points, (n, row), &mut taps);
+            problem.taps::<T, M, K, _>(points, (n, row), |side| side.outside, &mut taps);
             for (sum, grad) in sums.iter_mut().zip(grad.chunks_exact(pixels)) {
                 for (grad, taps) in grad[row * width..].iter().zip(&taps) {
-                    *sum += grad.to_f64() * taps.map_or(1.0, |taps| taps.outside().to_f64());
+                    *sum += grad.to_f64() * taps.map_or(1.0, |taps| taps.weight().to_f64());
                 }
             }
         }

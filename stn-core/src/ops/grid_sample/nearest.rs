@@ -2,13 +2,13 @@
 //! the right one.
 
 use super::Padding;
-use super::axis::{Axis, Mode, Side, round_half_even};
+use super::axis::{Axis, Mode, Outside, Reads, Side, round_half_even};
 use crate::ops::real::Real;
 
 pub(super) struct Nearest;
 
 impl Mode<1> for Nearest {
-    #[inline]
+    #[inline(always)]
     fn side<T: Real>(axis: &Axis, g: f64) -> Option<Side<T, 1>> {
         let index = round_half_even(axis.padded(g)?.pixel) as isize;
         let inside = index >= 0 && (index as usize) < axis.size;
@@ -16,11 +16,10 @@ impl Mode<1> for Nearest {
             return None;
         }
         Some(Side {
-            offset: [index as usize * axis.stride],
-            weight: [T::one()],
+            reads: Reads { offset: [index as usize * axis.stride], weight: [T::one()] },
             slope: [T::zero()],
             scale: T::zero(),
-            outside: (T::zero(), T::zero()),
+            outside: Outside { weight: T::zero(), slope: T::zero() },
         })
     }
 }
