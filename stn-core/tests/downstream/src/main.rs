@@ -15,11 +15,16 @@ fn main() -> Result<()> {
     let net = fc_localisation((1, 12, 12), &Affine.identity(), Default::default(), vb.pp("localisation"))?;
     let transformer = SpatialTransformer::new(net, Affine, (8, 8), GridSampleConfig::new(true));
     let classifier = linear(64, 4, vb.pp("classifier"))?;
-    let mut sgd = Sgd::new(vec![ParamGroup::new(vars.trainable_vars())], SgdConfig { lr: 0.05, ..Default::default() })?;
+    let mut sgd = Sgd::new(vec![ParamGroup::new(vars.trainable_vars())], SgdConfig { lr: 0.02, ..Default::default() })?;
 
-    let images = Tensor::arange(0f32, 16. * 144., device)?.affine(0.37, 0.)?.sin()?.reshape((16, 1, 12, 12))?;
-    let labels = Tensor::arange(0u32, 16, device)?.to_vec1::<u32>()?.iter().map(|i| i % 4).collect::<Vec<_>>();
-    let labels = Tensor::new(labels, device)?;
+    // Sixteen pictures, each with one bright quarter; which one is the label.
+    let pixel = |image: usize, i: usize| {
+        let quarter = 2 * (i / 12 / 6) + i % 12 / 6;
+        if quarter == image % 4 { 1. } else { 0.1 * ((image * i) as f32).sin() }
+    };
+    let pixels = (0..16).flat_map(|image| (0..144).map(move |i| pixel(image, i))).collect();
+    let images = Tensor::from_vec(pixels, (16, 1, 12, 12), device)?;
+    let labels = Tensor::from_vec((0..16u32).map(|image| image % 4).collect(), 16, device)?;
     let mut losses = vec![];
     for _ in 0..30 {
         let seen = transformer.forward_t(&images, true)?;
