@@ -176,6 +176,28 @@ fn same_bits_for_any_number_of_threads() -> Result<()> {
     Ok(())
 }
 
+/// An infinite gradient spreads alike however the planes of a volume are divided.
+#[test]
+fn infinite_gradients_do_not_depend_on_threads() -> Result<()> {
+    for cfg in configs() {
+        let u = Var::from_tensor(&random((1, 1, 7, 3, 3), 1)?)?;
+        let grid = (random((1, 6, 2, 2, 3), 2)? * 0.6)?;
+        let factors = (0..24).map(|i| if i % 5 == 0 { f64::INFINITY } else { 1.0 }).collect();
+        let factors = Tensor::from_vec(factors, (1, 1, 6, 2, 2), &Device::Cpu)?;
+        let on = |threads| -> Result<_> {
+            support::with_threads(threads, || {
+                let grads = (grid_sample_3d(&u, &grid, cfg)? * &factors)?.sum_all()?.backward()?;
+                Ok(format!("{:?}", values(grads.get(&u).expect("the volume has a gradient"))?))
+            })
+        };
+        let one = on(1)?;
+        assert_eq!(one, on(2)?, "{cfg:?}");
+        assert_eq!(one, on(7)?, "{cfg:?}");
+        assert!(one.contains("inf"), "{cfg:?}: {one}");
+    }
+    Ok(())
+}
+
 #[test]
 fn errors_say_what_was_expected() {
     let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, &Device::Cpu).expect("zeros");

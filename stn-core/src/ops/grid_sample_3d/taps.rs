@@ -96,10 +96,14 @@ impl<T: Real, const K: usize> Taps<T, K> {
         [by_x * self.x.scale, by_y * self.y.scale, by_z * self.z.scale]
     }
 
-    /// Gives a gradient back to the voxels, by their weights.
+    /// Gives a gradient back to the voxels, by their weights. A plane of weight zero gets nothing, also of an infinite gradient: how the
+    /// planes are divided among tasks must not show.
     #[inline(always)]
     pub(super) fn scatter(&self, channel: &mut [T], grad: T) {
         for l in 0..K {
+            if self.z.weight[l] == T::zero() {
+                continue;
+            }
             let grad = self.z.weight[l] * grad;
             for j in 0..K {
                 let (start, grad) = (self.z.offset[l] + self.y.offset[j], self.y.weight[j] * grad);
