@@ -36,7 +36,7 @@ fn main() -> Result<()> {
         right += logits.argmax(D::Minus1)?.eq(&labels)?.to_dtype(DType::F32)?.mean_all()?.to_scalar::<f32>()? / 25.0;
         if step % 25 == 0 {
             let grid = transformer.grid(&transformer.theta(&images.narrow(0, 0, 1)?, false)?)?;
-            let window = observe(&grid, transformer.config())?[0];
+            let window = observe(&grid, transformer.config().align_corners)?[0];
             println!(
                 "step {step}: right {right:.2}; first window: scale {:.2}, {:.0} % outside",
                 window.pose.scale[0],

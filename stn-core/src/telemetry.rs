@@ -6,7 +6,6 @@
 //! classifier's; [`outside_penalty`] is a term of a loss that keeps windows inside. But for the penalty, results are plain numbers:
 //! no graph is kept.
 
-use crate::ops::GridSampleConfig;
 use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Result, Tensor, Var, bail};
 
@@ -31,8 +30,8 @@ pub struct Observation {
 ///
 /// # Shapes
 ///
-/// grid (N, H', W', 2), from [`SpatialTransformer::grid`](crate::SpatialTransformer::grid) for example -> N observations. `cfg` is
-/// the sampler's; `align_corners` says where the targets of the grid are.
+/// grid (N, H', W', 2), from [`SpatialTransformer::grid`](crate::SpatialTransformer::grid) for example, made with the same
+/// `align_corners` -> N observations.
 ///
 /// # Errors
 ///
@@ -42,20 +41,19 @@ pub struct Observation {
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
-/// use stn_core::ops::GridSampleConfig;
 /// use stn_core::telemetry::{Collapse, Limits, observe};
 /// use stn_core::transform::{Attention, Transform};
 ///
 /// let theta = Tensor::new(&[[1f32, 0., 0.], [0.5, 0., 0.], [0.5, 1.2, 0.]], &Device::Cpu)?;
 /// let grid = Attention.grid(&theta, (10, 10), true)?;
-/// let [whole, middle, right] = observe(&grid, GridSampleConfig::new(true))?[..] else { panic!() };
+/// let [whole, middle, right] = observe(&grid, true)?[..] else { panic!() };
 /// assert_eq!((whole.outside, middle.outside), (0.0, 0.0));
 /// assert!((middle.pose.determinant - 0.25).abs() < 1e-6);
 /// assert_eq!(right.outside, 0.7); // 7 of 10 columns
 /// assert_eq!(right.collapse(&Limits::default()), Some(Collapse::Outside));
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn observe(grid: &Tensor, cfg: GridSampleConfig) -> Result<Vec<Observation>> {
+pub fn observe(grid: &Tensor, align_corners: bool) -> Result<Vec<Observation>> {
     let &[_, height, width, 2] = grid.dims() else {
         bail!("observe: grid must be (N, H', W', 2), got {:?}", grid.dims())
     };
@@ -67,7 +65,7 @@ pub fn observe(grid: &Tensor, cfg: GridSampleConfig) -> Result<Vec<Observation>>
     Ok(windows
         .map(|window| Observation {
             outside: outside(window),
-            pose: Pose::of_matrix(pose::fit(window, (height, width), cfg.align_corners)),
+            pose: Pose::of_matrix(pose::fit(window, (height, width), align_corners)),
         })
         .collect())
 }

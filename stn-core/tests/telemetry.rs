@@ -3,7 +3,6 @@
 mod support;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use stn_core::ops::GridSampleConfig;
 use stn_core::telemetry::{
     Collapse, Limits, Observation, Pose, gradient_norm, gradient_ratio, observe, outside_penalty,
 };
@@ -14,7 +13,7 @@ use support::{check_gradients, message, random, values};
 fn of_affine(theta: [f64; 6], align_corners: bool) -> Result<Observation> {
     let theta = Tensor::new(&[theta], &Device::Cpu)?;
     let grid = Affine.grid(&theta, (11, 9), align_corners)?;
-    Ok(observe(&grid, GridSampleConfig::new(align_corners))?[0])
+    Ok(observe(&grid, align_corners)?[0])
 }
 
 fn close(a: f64, b: f64) -> bool {
@@ -37,7 +36,7 @@ fn identity_is_at_home() -> Result<()> {
 fn rounding_does_not_leave_the_image() -> Result<()> {
     let theta = Tensor::new(&[[1.00001f32, 0.0, 0.0, 0.0, 1.0, -0.00001]], &Device::Cpu)?;
     let grid = Affine.grid(&theta, (28, 28), true)?;
-    assert_eq!(observe(&grid, GridSampleConfig::new(true))?[0].outside, 0.0);
+    assert_eq!(observe(&grid, true)?[0].outside, 0.0);
     Ok(())
 }
 
@@ -69,7 +68,7 @@ fn grid_gives_the_matrix_back() -> Result<()> {
     let poses = Pose::of_matrices(&Affine.matrix(&theta)?)?;
     for align_corners in [true, false] {
         let grid = Affine.grid(&theta, (4, 7), align_corners)?;
-        for (seen, pose) in observe(&grid, GridSampleConfig::new(align_corners))?.iter().zip(&poses) {
+        for (seen, pose) in observe(&grid, align_corners)?.iter().zip(&poses) {
             assert!(close(seen.pose.determinant, pose.determinant) && close(seen.pose.rotation, pose.rotation));
             assert!(close(seen.pose.from_identity, pose.from_identity));
             assert!(close(seen.pose.translation[0], pose.translation[0]));
@@ -121,13 +120,12 @@ fn penalty_is_zero_inside_and_smooth_outside() -> Result<()> {
 #[test]
 fn penalty_brings_a_lost_window_back() -> Result<()> {
     let theta = Var::new(&[[0.5f64, 0.0, 4.0, 0.0, 0.5, -3.0]], &Device::Cpu)?;
-    let cfg = GridSampleConfig::new(true);
     for _ in 0..200 {
         let penalty = outside_penalty(&Affine.grid(&theta, (6, 6), true)?)?;
         let grads = penalty.backward()?;
         theta.set(&(theta.as_tensor() - grads.get(&theta).expect("a gradient").affine(0.2, 0.0)?)?.detach())?;
     }
-    let seen = observe(&Affine.grid(&theta, (6, 6), true)?, cfg)?[0];
+    let seen = observe(&Affine.grid(&theta, (6, 6), true)?, true)?[0];
     assert!(seen.outside < 0.5 && seen.pose.translation[0] < 1.0, "{seen:?}");
     Ok(())
 }
@@ -157,20 +155,19 @@ fn observing_leaves_the_graph_alone() -> Result<()> {
     let theta = Var::new(&[[0.5f32, 0.0, 0.0, 0.0, 0.5, 0.0]], &Device::Cpu)?;
     let grid = Affine.grid(&theta, (5, 5), true)?;
     assert!(grid.track_op());
-    assert_eq!(observe(&grid, GridSampleConfig::new(true))?.len(), 1);
-    assert_eq!(observe(&grid.narrow(0, 0, 0)?, GridSampleConfig::new(true))?.len(), 0);
+    assert_eq!(observe(&grid, true)?.len(), 1);
+    assert_eq!(observe(&grid.narrow(0, 0, 0)?, true)?.len(), 0);
     let turned = grid.transpose(1, 2)?; // not contiguous: a mirrored picture
-    let pose = observe(&turned, GridSampleConfig::new(true))?[0].pose;
+    let pose = observe(&turned, true)?[0].pose;
     assert!((pose.determinant + 0.25).abs() < 1e-6);
     Ok(())
 }
 
 #[test]
 fn error_messages() -> Result<()> {
-    let cfg = GridSampleConfig::new(true);
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
     let text =
-        |shape: &[usize]| Ok::<_, candle_core::Error>(observe(&zeros(shape)?, cfg).expect_err("an error").to_string());
+        |shape: &[usize]| Ok::<_, candle_core::Error>(observe(&zeros(shape)?, true).expect_err("an error").to_string());
     assert!(text(&[1, 4, 4, 3])?.starts_with("observe: grid must be (N, H', W', 2), got [1, 4, 4, 3]"));
     assert!(
         text(&[1, 1, 4, 2])?.starts_with("observe: a grid must have at least 2 rows and 2 columns, got [1, 1, 4, 2]")
