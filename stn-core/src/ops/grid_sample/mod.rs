@@ -10,6 +10,7 @@ mod nearest;
 mod op;
 mod points;
 mod reference;
+mod taps;
 
 pub use affine::affine_grid_sample;
 pub use fill::grid_sample_fill;
@@ -158,7 +159,7 @@ fn check_input(op: &str, input: &Tensor, n: usize) -> Result<()> {
     if h == 0 || w == 0 {
         bail!("{op}: the input's height and width must not be zero, got {:?}", input.shape())
     }
-    if if b == 0 { n != 0 } else { n % b != 0 } {
+    if !n.is_multiple_of(b) {
         bail!("{op}: the grid's first dimension must be a multiple of the input's, got {n} grids for {b} images")
     }
     Ok(())

@@ -2,9 +2,10 @@
 
 use super::bicubic::Bicubic;
 use super::bilinear::Bilinear;
-use super::cpu::{self, Problem};
+use super::cpu;
 use super::nearest::Nearest;
 use super::points::{Points, Targets};
+use super::taps::Problem;
 use super::{GridSampleConfig, Interpolation};
 use crate::ops::real::{Real, contiguous, dispatch};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};

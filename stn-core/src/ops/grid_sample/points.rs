@@ -3,7 +3,7 @@
 use crate::ops::real::Real;
 
 /// The target coordinates of a side of `n` pixels. The numerators are whole numbers, so each is rounded once.
-pub(crate) fn target_coordinates(n: usize, align_corners: bool) -> Vec<f64> {
+pub(super) fn target_coordinates(n: usize, align_corners: bool) -> Vec<f64> {
     let last = n as f64 - 1.0;
     let divisor = if align_corners { last } else { n as f64 };
     (0..n).map(|i| if n == 1 { 0.0 } else { (2.0 * i as f64 - last) / divisor }).collect()
