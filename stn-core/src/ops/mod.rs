@@ -3,12 +3,14 @@
 //! Each is a free function from tensors to a tensor, with a gradient that finite differences confirm. Kernels run on the CPU in
 //! `f32` and `f64`; the same input gives the same bits for any number of threads.
 
+mod axis;
 mod conv2d;
 mod grid_sample;
 mod grid_sample_3d;
 mod pool2d;
 mod product;
 mod real;
+pub(crate) mod targets;
 
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use grid_sample::{

@@ -1,3 +1,4 @@
+use crate::ops::targets::{Targets, row_sums, theta_gradient};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
@@ -35,45 +36,25 @@ pub fn affine_grid(theta: &Tensor, out_size: (usize, usize), align_corners: bool
         candle_core::bail!("affine_grid: theta must be f32 or f64, got {:?}", theta.dtype())
     }
     let targets = Targets::new(out_size, align_corners);
-    if theta.device().is_cpu() { theta.contiguous()?.apply_op1(AffineGrid { targets }) } else { targets.matmul(theta) }
+    if theta.device().is_cpu() {
+        theta.contiguous()?.apply_op1(AffineGrid { targets })
+    } else {
+        matmul(&targets, theta)
+    }
 }
 
-/// The target coordinates of a side of `n` pixels. The numerators are whole numbers, so each is rounded once.
-pub(super) fn coordinates(n: usize, align_corners: bool) -> Vec<f64> {
-    let last = n as f64 - 1.0;
-    let divisor = if align_corners { last } else { n as f64 };
-    (0..n).map(|i| if n == 1 { 0.0 } else { (2.0 * i as f64 - last) / divisor }).collect()
-}
-
-/// The coordinates (x_t, y_t) of the output's columns and rows.
-#[derive(Debug, Clone)]
-pub(super) struct Targets {
-    pub(super) x: Vec<f64>,
-    pub(super) y: Vec<f64>,
-}
-
-impl Targets {
-    pub(super) fn new(out_size: (usize, usize), align_corners: bool) -> Self {
-        Self { x: coordinates(out_size.1, align_corners), y: coordinates(out_size.0, align_corners) }
-    }
-
-    pub(super) fn out_size(&self) -> (usize, usize) {
-        (self.y.len(), self.x.len())
-    }
-
-    /// The grid from tensor operations, for the devices without a kernel.
-    ///
-    /// Candle's matmul computes the gradient of the constant operand too, which is why the CPU has a kernel.
-    fn matmul(&self, theta: &Tensor) -> Result<Tensor> {
-        let (n, _, _) = theta.dims3()?;
-        let (height, width) = self.out_size();
-        let homogeneous: Vec<f64> =
-            self.y.iter().flat_map(|&y| self.x.iter().flat_map(move |&x| [x, y, 1.0])).collect();
-        let targets = Tensor::from_vec(homogeneous, (1, height * width, 3), theta.device())?
-            .to_dtype(theta.dtype())?
-            .broadcast_as((n, height * width, 3))?;
-        targets.matmul(&theta.transpose(1, 2)?)?.reshape((n, height, width, 2))
-    }
+/// The grid from tensor operations, for the devices without a kernel.
+///
+/// Candle's matmul computes the gradient of the constant operand too, which is why the CPU has a kernel.
+fn matmul(targets: &Targets, theta: &Tensor) -> Result<Tensor> {
+    let (n, _, _) = theta.dims3()?;
+    let (height, width) = targets.out_size();
+    let homogeneous: Vec<f64> =
+        targets.y.iter().flat_map(|&y| targets.x.iter().flat_map(move |&x| [x, y, 1.0])).collect();
+    let homogeneous = Tensor::from_vec(homogeneous, (1, height * width, 3), theta.device())?
+        .to_dtype(theta.dtype())?
+        .broadcast_as((n, height * width, 3))?;
+    homogeneous.matmul(&theta.transpose(1, 2)?)?.reshape((n, height, width, 2))
 }
 
 /// theta (N, 2, 3) -> grid (N, H', W', 2).
@@ -134,21 +115,9 @@ impl AffineGridBackward {
         let mut grad_theta = vec![T::zero(); n * 6];
         let windows = grad_theta.par_chunks_mut(6).zip(grad_grid.par_chunks((height * width * 2).max(1)));
         windows.for_each(|(grad_theta, grad_grid)| {
-            let mut sum = [0.0; 6];
-            for (row, &y) in grad_grid.chunks_exact((width * 2).max(1)).zip(&self.targets.y) {
-                let mut of_row = [0.0; 4];
-                for (point, &x) in row.chunks_exact(2).zip(&self.targets.x) {
-                    let (gx, gy) = (point[0].to_f64(), point[1].to_f64());
-                    of_row[0] += gx * x;
-                    of_row[1] += gx;
-                    of_row[2] += gy * x;
-                    of_row[3] += gy;
-                }
-                let [x_x, x_1, y_x, y_1] = of_row;
-                for (sum, term) in sum.iter_mut().zip([x_x, y * x_1, x_1, y_x, y * y_1, y_1]) {
-                    *sum += term;
-                }
-            }
+            let rows = grad_grid.chunks_exact((width * 2).max(1));
+            let sums: Vec<_> = rows.map(|row| row_sums(row, &self.targets)).collect();
+            let sum = theta_gradient(&sums, &self.targets);
             for (out, sum) in grad_theta.iter_mut().zip(sum) {
                 *out = T::from_f64(sum);
             }
@@ -194,7 +163,7 @@ mod tests {
         for align_corners in [true, false] {
             let targets = Targets::new((4, 5), align_corners);
             let kernel = affine_grid(&theta, (4, 5), align_corners)?;
-            let matmul = targets.matmul(&theta)?;
+            let matmul = matmul(&targets, &theta)?;
             let mut gradients = vec![];
             for grid in [&kernel, &matmul] {
                 let grads = (grid * &weights)?.sum_all()?.backward()?;

@@ -1,5 +1,6 @@
-use super::affine_grid::{coordinates, elements};
+use super::affine_grid::elements;
 use super::generate;
+use crate::ops::targets::coordinates;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 

@@ -1,4 +1,5 @@
-use super::affine_grid::{Targets, elements};
+use super::affine_grid::elements;
+use crate::ops::targets::Targets;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
 use rayon::prelude::*;
 

@@ -1,6 +1,6 @@
 use super::op::Sample;
-use super::points::Targets;
 use super::{GridSampleConfig, check_input, grid_sample, in_kernel_type};
+use crate::ops::targets::Targets;
 use candle_core::{Result, Tensor, bail};
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! Cubic convolution (Keys 1981) with a = -0.75, as in PyTorch: along each side the four pixels round the coordinate. The padding acts on
 //! the taps, not on the coordinate.
 
-use super::axis::{Axis, Mode, Outside, Reads, Side, floor};
+use super::side::{Mode, Outside, Reads, Side};
+use crate::ops::axis::{Axis, floor};
 use crate::ops::real::Real;
 
 pub(super) struct Bicubic;

@@ -1,6 +1,7 @@
 //! Bilinear interpolation, eq. (5): along each side the two pixels round the coordinate.
 
-use super::axis::{Axis, Mode, Outside, Reads, Side, floor};
+use super::side::{Mode, Outside, Reads, Side};
+use crate::ops::axis::{Axis, floor};
 use crate::ops::real::Real;
 
 pub(super) struct Bilinear;

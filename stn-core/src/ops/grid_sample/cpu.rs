@@ -1,9 +1,10 @@
 //! The CPU kernels of the sampler: forward and the backward passes are the same walk over the taps of the output's pixels, row by row.
 
-use super::axis::{Mode, Side};
-use super::points::{Points, row_sums, theta_gradient};
+use super::points::Points;
+use super::side::{Mode, Side};
 use super::taps::{Problem, Taps};
 use crate::ops::real::Real;
+use crate::ops::targets::{row_sums, theta_gradient};
 use rayon::prelude::*;
 
 /// Work is split into about this many parts where there are enough images; what the parts are changes no result.

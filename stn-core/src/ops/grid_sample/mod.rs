@@ -1,7 +1,6 @@
 //! Sampling an image at the points of a grid, eqs. (3) and (5), with gradients for both, eqs. (6) and (7).
 
 mod affine;
-mod axis;
 mod bicubic;
 mod bilinear;
 mod cpu;
@@ -10,6 +9,7 @@ mod nearest;
 mod op;
 mod points;
 mod reference;
+mod side;
 mod taps;
 
 pub use affine::affine_grid_sample;

@@ -2,7 +2,8 @@
 //! the right one.
 
 use super::Padding;
-use super::axis::{Axis, Mode, Outside, Reads, Side, round_half_even};
+use super::side::{Mode, Outside, Reads, Side};
+use crate::ops::axis::{Axis, round_half_even};
 use crate::ops::real::Real;
 
 pub(super) struct Nearest;

@@ -4,10 +4,11 @@ use super::bicubic::Bicubic;
 use super::bilinear::Bilinear;
 use super::cpu;
 use super::nearest::Nearest;
-use super::points::{Points, Targets};
+use super::points::Points;
 use super::taps::Problem;
 use super::{GridSampleConfig, Interpolation};
 use crate::ops::real::{Real, contiguous, dispatch};
+use crate::ops::targets::Targets;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use std::sync::Arc;
 

@@ -1,26 +1,7 @@
 //! The sampling points: read from a grid, or made from affine matrices as they are needed.
 
 use crate::ops::real::Real;
-
-/// The target coordinates of a side of `n` pixels. The numerators are whole numbers, so each is rounded once.
-pub(super) fn target_coordinates(n: usize, align_corners: bool) -> Vec<f64> {
-    let last = n as f64 - 1.0;
-    let divisor = if align_corners { last } else { n as f64 };
-    (0..n).map(|i| if n == 1 { 0.0 } else { (2.0 * i as f64 - last) / divisor }).collect()
-}
-
-/// The target coordinates of the output's columns and rows.
-#[derive(Debug, Clone)]
-pub(super) struct Targets {
-    pub(super) x: Vec<f64>,
-    pub(super) y: Vec<f64>,
-}
-
-impl Targets {
-    pub(super) fn new((height, width): (usize, usize), align_corners: bool) -> Self {
-        Self { x: target_coordinates(width, align_corners), y: target_coordinates(height, align_corners) }
-    }
-}
+use crate::ops::targets::Targets;
 
 /// Where the points come from.
 #[derive(Clone, Copy)]
@@ -51,28 +32,4 @@ impl<T: Real> Points<'_, T> {
             }
         }
     }
-}
-
-/// One row's part of a matrix's gradient: sums of the points' gradients, by x_s times x_t and alone, by y_s likewise.
-pub(super) fn row_sums<T: Real>(grad: &[T], targets: &Targets) -> [f64; 4] {
-    let mut sums = [0.0; 4];
-    for (point, &x) in grad.chunks_exact(2).zip(&targets.x) {
-        let (gx, gy) = (point[0].to_f64(), point[1].to_f64());
-        sums[0] += gx * x;
-        sums[1] += gx;
-        sums[2] += gy * x;
-        sums[3] += gy;
-    }
-    sums
-}
-
-/// A matrix's gradient from the sums of its rows, added in their order.
-pub(super) fn theta_gradient(rows: &[[f64; 4]], targets: &Targets) -> [f64; 6] {
-    let mut sum = [0.0; 6];
-    for (&[x_x, x_1, y_x, y_1], &y) in rows.iter().zip(&targets.y) {
-        for (sum, term) in sum.iter_mut().zip([x_x, y * x_1, x_1, y_x, y * y_1, y_1]) {
-            *sum += term;
-        }
-    }
-    sum
 }

@@ -1,8 +1,9 @@
 //! What the points of one call read: the sizes and strides, and the taps of a row of points, which serve all channels.
 
 use super::GridSampleConfig;
-use super::axis::{Axis, Mode, Outside, Reads, Side};
 use super::points::Points;
+use super::side::{Mode, Outside, Reads, Side};
+use crate::ops::axis::Axis;
 use crate::ops::real::Real;
 use candle_core::{Layout, Result, Shape};
 

@@ -1,6 +1,5 @@
 //! Sampling a volume at the points of a grid, eq. (9), with gradients for both.
 
-mod axis;
 mod cpu;
 mod taps;
 

@@ -1,7 +1,7 @@
 //! Which voxels a sampling point reads, and with which weights.
 
-use super::axis::Axis;
 use crate::ops::GridSampleConfig;
+use crate::ops::axis::{Axis, floor, round_half_even};
 use crate::ops::real::Real;
 use candle_core::{Layout, Result, Shape};
 use std::ops::Range;
@@ -23,22 +23,25 @@ impl<T: Real, const K: usize> Side<T, K> {
     /// The taps of the normalised coordinate `g` among the voxels of `range`, from the first of which offsets count; `None` where none
     /// of them is in reach.
     #[inline]
-    fn new(axis: &Axis, stride: usize, range: &Range<usize>, g: f64) -> Option<Self> {
-        let place = axis.locate(g)?;
+    fn new(axis: &Axis, range: &Range<usize>, g: f64) -> Option<Self> {
+        let place = axis.padded(g)?;
+        // One tap is the nearest voxel, two are those on both sides.
+        let start = if K == 1 { round_half_even(place.pixel) } else { floor(place.pixel) };
+        let (fraction, scale) = if K == 1 { (0.0, 0.0) } else { (place.pixel - start, place.slope) };
         let (first, last) = (range.start as isize, range.end as isize - 1);
-        let index: [isize; K] = std::array::from_fn(|k| place.floor + k as isize);
+        let index: [isize; K] = std::array::from_fn(|k| start as isize + k as isize);
         let inside = index.map(|i| i >= first && i <= last);
         if inside == [false; K] {
             return None;
         }
-        let (t, one) = (T::from_f64(place.fraction), T::one());
+        let (t, one) = (T::from_f64(fraction), T::one());
         let (weight, slope) = ([one - t, t], [T::zero() - one, one]);
         let keep = |k: usize, x: T| if inside[k] { x } else { T::zero() };
         Some(Self {
-            offset: index.map(|i| (i.clamp(first, last) - first) as usize * stride),
+            offset: index.map(|i| (i.clamp(first, last) - first) as usize * axis.stride),
             weight: std::array::from_fn(|k| keep(k, weight[k])),
             slope: std::array::from_fn(|k| keep(k, slope[k])),
-            scale: T::from_f64(place.slope),
+            scale: T::from_f64(scale),
         })
     }
 }
@@ -137,11 +140,11 @@ impl Problem {
         let &[image, channel, plane, row, column] = input.stride() else {
             candle_core::bail!("grid_sample_3d: expected five strides, got {:?}", input.stride())
         };
-        let axis = |size| Axis::new(size, cfg);
+        let axis = |size, stride| Axis::new(size, stride, cfg);
         Ok(Self {
-            x: axis(w),
-            y: axis(h),
-            z: axis(d),
+            x: axis(w, column),
+            y: axis(h, row),
+            z: axis(d, plane),
             images,
             channels,
             windows: n.checked_div(images).unwrap_or(0),
@@ -200,9 +203,8 @@ impl Problem {
 
     #[inline]
     fn taps<T: Real, const K: usize>(&self, [x, y, z]: [f64; 3], planes: &Range<usize>) -> Option<Taps<T, K>> {
-        let [.., plane, row, column] = self.stride;
-        let z = Side::new(&self.z, plane, planes, z)?;
-        let y = Side::new(&self.y, row, &(0..self.y.size), y)?;
-        Some(Taps { x: Side::new(&self.x, column, &(0..self.x.size), x)?, y, z })
+        let z = Side::new(&self.z, planes, z)?;
+        let y = Side::new(&self.y, &(0..self.y.size), y)?;
+        Some(Taps { x: Side::new(&self.x, &(0..self.x.size), x)?, y, z })
     }
 }

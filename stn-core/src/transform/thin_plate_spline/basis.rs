@@ -1,5 +1,6 @@
-use super::super::affine_grid::{Targets, elements};
+use super::super::affine_grid::elements;
 use super::system::System;
+use crate::ops::targets::Targets;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, bail};
 use rayon::prelude::*;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 mod basis;
 mod system;
 
-use super::affine_grid::coordinates;
 use super::{Transform, check_theta, generate};
+use crate::ops::targets::coordinates;
 use basis::{Basis, SplineGrid};
 use candle_core::{Result, Tensor, bail};
 use std::fmt;

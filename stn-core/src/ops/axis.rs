@@ -1,18 +1,17 @@
-//! One side of the image: from a normalised coordinate to a place in pixels, under the padding.
+//! One side of an image or a volume: from a normalised coordinate to a place in pixels, under the padding.
 
 use super::{GridSampleConfig, Padding};
-use crate::ops::real::Real;
 
 /// Coordinates further out than this many pixels count as infinite: an `f64` has no halves there.
 const FAR: f64 = (1u64 << 51) as f64;
 
 /// One side of the image.
 #[derive(Clone, Copy)]
-pub(super) struct Axis {
-    pub(super) size: usize,
+pub(in crate::ops) struct Axis {
+    pub(in crate::ops) size: usize,
     /// From a pixel to the next one in the storage.
-    pub(super) stride: usize,
-    pub(super) padding: Padding,
+    pub(in crate::ops) stride: usize,
+    pub(in crate::ops) padding: Padding,
     align_corners: bool,
     /// The last pixel's index.
     last: f64,
@@ -23,46 +22,13 @@ pub(super) struct Axis {
 
 /// A coordinate in pixels, and its derivative by the normalised coordinate.
 #[derive(Clone, Copy)]
-pub(super) struct Position {
-    pub(super) pixel: f64,
-    pub(super) slope: f64,
-}
-
-/// What one coordinate of a sampling point reads: `K` pixels along a side.
-///
-/// A tap outside the image has weight and slope zero, and the offset of the tap at the edge: to read it is safe and changes nothing.
-#[derive(Clone, Copy)]
-pub(super) struct Reads<T, const K: usize> {
-    pub(super) offset: [usize; K],
-    pub(super) weight: [T; K],
-}
-
-/// All there is to know of one coordinate of a sampling point.
-#[derive(Clone, Copy)]
-pub(super) struct Side<T, const K: usize> {
-    pub(super) reads: Reads<T, K>,
-    /// The weights' derivatives by the pixel coordinate.
-    pub(super) slope: [T; K],
-    /// The derivative of the pixel coordinate by the normalised one.
-    pub(super) scale: T,
-    pub(super) outside: Outside<T>,
-}
-
-/// The weight of what lies outside the image along a side, and its derivative by the normalised coordinate.
-#[derive(Clone, Copy)]
-pub(super) struct Outside<T> {
-    pub(super) weight: T,
-    pub(super) slope: T,
-}
-
-/// A way of interpolating, the same along both sides.
-pub(super) trait Mode<const K: usize> {
-    /// The taps of the normalised coordinate `g`; `None` where no pixel is in reach.
-    fn side<T: Real>(axis: &Axis, g: f64) -> Option<Side<T, K>>;
+pub(in crate::ops) struct Position {
+    pub(in crate::ops) pixel: f64,
+    pub(in crate::ops) slope: f64,
 }
 
 impl Axis {
-    pub(super) fn new(size: usize, stride: usize, cfg: GridSampleConfig) -> Self {
+    pub(in crate::ops) fn new(size: usize, stride: usize, cfg: GridSampleConfig) -> Self {
         let last = size as f64 - 1.0;
         let (scale, shift) = if cfg.align_corners { (last / 2.0, 0.0) } else { (size as f64 / 2.0, -0.5) };
         Self { size, stride, padding: cfg.padding, align_corners: cfg.align_corners, last, scale, shift }
@@ -75,7 +41,7 @@ impl Axis {
 
     /// The place of a coordinate after the padding: within the image, or less than a pixel off it under [`Padding::Zeros`].
     #[inline(always)]
-    pub(super) fn padded(&self, g: f64) -> Option<Position> {
+    pub(in crate::ops) fn padded(&self, g: f64) -> Option<Position> {
         let Position { pixel: p, slope } = self.place(g);
         // NaN fails every comparison.
         match self.padding {
@@ -88,7 +54,7 @@ impl Axis {
 
     /// The place of a coordinate whose taps are padded one by one, made small enough for whole numbers. `reach` is how many pixels
     /// before and behind the coordinate there are taps.
-    pub(super) fn unpadded(&self, g: f64, reach: f64) -> Option<Position> {
+    pub(in crate::ops) fn unpadded(&self, g: f64, reach: f64) -> Option<Position> {
         let Position { pixel: p, slope } = self.place(g);
         match self.padding {
             Padding::Zeros => (p >= -reach && p < self.last + reach).then_some(Position { pixel: p, slope }),
@@ -120,7 +86,7 @@ impl Axis {
     }
 
     /// The index of the pixel that tap `i` reads, and whether that is in the image (zeros) or stands for one outside it.
-    pub(super) fn tap(&self, i: isize) -> (usize, bool) {
+    pub(in crate::ops) fn tap(&self, i: isize) -> (usize, bool) {
         let last = self.size - 1;
         if i >= 0 && i as usize <= last {
             return (i as usize, true);
@@ -141,13 +107,13 @@ impl Axis {
 
 /// The nearest whole number, of two equally near ones the even one. Adding 1.5 * 2^52 leaves no bits for a fraction; the libraries'
 /// functions are calls on processors of the baseline. For numbers up to [`FAR`].
-pub(super) fn round_half_even(p: f64) -> f64 {
+pub(in crate::ops) fn round_half_even(p: f64) -> f64 {
     const SHIFT: f64 = 1.5 * (1u64 << 52) as f64;
     (p + SHIFT) - SHIFT
 }
 
 /// The largest whole number not above `p`, for numbers up to [`FAR`].
-pub(super) fn floor(p: f64) -> f64 {
+pub(in crate::ops) fn floor(p: f64) -> f64 {
     let round = round_half_even(p);
     if round > p { round - 1.0 } else { round }
 }
