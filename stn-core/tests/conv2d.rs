@@ -3,16 +3,16 @@
 mod support;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use stn_core::ops::{Conv2dConfig, conv2d};
+use stn_core::ops::{Conv2dConfig, Sides, conv2d};
 use support::{
     bits, check_golden, check_gradients, distance, goldens, message, number, random, run, values, weighted_sum,
 };
 
 fn cfg(stride: usize, padding: usize, dilation: usize) -> Conv2dConfig {
-    Conv2dConfig { stride, padding, dilation }
+    Conv2dConfig::default().stride(stride).padding(padding).dilation(dilation)
 }
 
-/// Visits every product of the convolution as indices into (output, input, weight, bias), the loop that defines it.
+/// Visits every product of the convolution as indices into (output, input, weight), the loop that defines it.
 fn taps(
     (n, c, h, w): (usize, usize, usize, usize),
     (o, kh, kw): (usize, usize, usize),
@@ -20,13 +20,17 @@ fn taps(
     cfg: Conv2dConfig,
     mut visit: impl FnMut(usize, usize, usize),
 ) {
+    let seen = c / cfg.groups;
     for (i, o_, oy, ox) in quadruples(n, o, out_h, out_w) {
-        for (c_, ky, kx) in quadruples(1, c, kh, kw).map(|(_, c, ky, kx)| (c, ky, kx)) {
-            let (y, x) = (oy * cfg.stride + ky * cfg.dilation, ox * cfg.stride + kx * cfg.dilation);
-            let (Some(y), Some(x)) = (y.checked_sub(cfg.padding), x.checked_sub(cfg.padding)) else { continue };
+        for (_, c_, ky, kx) in quadruples(1, seen, kh, kw) {
+            let (y, x) = (oy * cfg.stride.0 + ky * cfg.dilation.0, ox * cfg.stride.1 + kx * cfg.dilation.1);
+            let (Some(y), Some(x)) = (y.checked_sub(cfg.padding.top), x.checked_sub(cfg.padding.left)) else {
+                continue;
+            };
             if y < h && x < w {
                 let out = ((i * o + o_) * out_h + oy) * out_w + ox;
-                visit(out, ((i * c + c_) * h + y) * w + x, ((o_ * c + c_) * kh + ky) * kw + kx);
+                let channel = o_ / (o / cfg.groups) * seen + c_;
+                visit(out, ((i * c + channel) * h + y) * w + x, ((o_ * seen + c_) * kh + ky) * kw + kx);
             }
         }
     }
@@ -41,10 +45,14 @@ fn naive(input: &Tensor, weight: &Tensor, bias: &Tensor, cfg: Conv2dConfig) -> R
     let (n, c, h, w) = input.dims4()?;
     let (o, _, kh, kw) = weight.dims4()?;
     // The last position whose last tap is still inside, and one.
-    let side = |n: usize, k: usize| {
-        (0..).take_while(|p| p * cfg.stride + (k - 1) * cfg.dilation < n + 2 * cfg.padding).count()
+    let side = |n: usize, k: usize, stride: usize, dilation: usize| {
+        (0..).take_while(|p| p * stride + (k - 1) * dilation < n).count()
     };
-    let out_size = (side(h, kh), side(w, kw));
+    let Sides { top, bottom, left, right } = cfg.padding;
+    let out_size = (
+        side(h + top + bottom, kh, cfg.stride.0, cfg.dilation.0),
+        side(w + left + right, kw, cfg.stride.1, cfg.dilation.1),
+    );
     let shape = (n, o, out_size.0, out_size.1);
     let mut out: Vec<f64> = vec![];
     for bias in (0..n).flat_map(|_| values(bias)).flatten() {
@@ -75,7 +83,7 @@ fn check_against_the_loop(
     (o, kh, kw): (usize, usize, usize),
     cfg: Conv2dConfig,
 ) -> Result<()> {
-    let tensors = [random(input, 1)?, random((o, input.1, kh, kw), 2)?, random(o, 3)?];
+    let tensors = [random(input, 1)?, random((o, input.1 / cfg.groups, kh, kw), 2)?, random(o, 3)?];
     let expected = naive(&tensors[0], &tensors[1], &tensors[2], cfg)?;
     for (dtype, tolerance) in [(DType::F64, 1e-11), (DType::F32, 1e-3)] {
         let inputs = [tensors[0].to_dtype(dtype)?, tensors[1].to_dtype(dtype)?, tensors[2].to_dtype(dtype)?];
@@ -97,7 +105,7 @@ fn agrees_with_a_loop_for_every_option() -> Result<()> {
         let cfg = cfg(stride + 1, padding, dilation + 1);
         for (height, width, kernel) in [(8, 7, (3, 3)), (5, 6, (2, 3)), (6, 5, (1, 4)), (9, 9, (4, 1)), (3, 4, (5, 5))]
         {
-            let fits = |n: usize, k: usize| n + 2 * padding > cfg.dilation * (k - 1);
+            let fits = |n: usize, k: usize| n + 2 * padding > cfg.dilation.0 * (k - 1);
             if fits(height, kernel.0) && fits(width, kernel.1) {
                 check_against_the_loop((3, 2 * channels + 1, height, width), (2, kernel.0, kernel.1), cfg)?;
                 seen += 1;
@@ -108,20 +116,44 @@ fn agrees_with_a_loop_for_every_option() -> Result<()> {
     Ok(())
 }
 
-/// Batches that make one group of images or several, the last of them smaller, and parts of several groups.
-/// (Sizes follow `COLUMNS` and `PARTS` in the kernel.)
+/// Batches that fill the lanes, or not, of one group of images or of several, with as many positions and filters as a block of sums has, and more.
 #[test]
 fn agrees_with_a_loop_for_every_batch() -> Result<()> {
-    for n in [1, 2, 3, 17, 35] {
+    for n in [1, 2, 8, 9, 16, 17, 35] {
         check_against_the_loop((n, 1, 8, 7), (3, 3, 3), cfg(1, 0, 1))?;
-        check_against_the_loop((n, 3, 8, 7), (4, 3, 2), cfg(2, 1, 1))?;
+        check_against_the_loop((n, 3, 8, 7), (7, 3, 2), cfg(2, 1, 1))?;
         check_against_the_loop((n, 3, 5, 5), (1, 5, 5), cfg(1, 0, 1))?; // one position
-        check_against_the_loop((n, 2, 12, 13), (3, 2, 2), cfg(1, 0, 1))?; // a group of one
-        check_against_the_loop((n, 1, 19, 17), (2, 3, 3), cfg(1, 1, 1))?; // more positions than a group has columns
+        check_against_the_loop((n, 2, 5, 13), (13, 2, 2), cfg(1, 0, 1))?;
         check_against_the_loop((n, 2, 11, 12), (5, 3, 3), cfg(3, 2, 2))?;
     }
-    // A smaller group after another in one part, which finds a used workspace: padding must be zero again.
-    check_against_the_loop((51, 1, 10, 10), (2, 3, 3), cfg(1, 1, 1))
+    // More channels than one task sums up the gradient of.
+    check_against_the_loop((2, 40, 6, 6), (2, 3, 3), cfg(1, 1, 1))
+}
+
+#[test]
+fn agrees_with_a_loop_for_groups_and_depthwise() -> Result<()> {
+    for (channels, filters, groups) in [(4, 6, 2), (6, 14, 2), (3, 3, 3), (5, 10, 5)] {
+        for cfg in [cfg(1, 1, 1), cfg(2, 1, 1), cfg(1, 2, 2)] {
+            check_against_the_loop((5, channels, 7, 6), (filters, 3, 2), cfg.groups(groups))?;
+        }
+    }
+    Ok(())
+}
+
+/// Padding of each edge by itself, strides and dilations of each side by itself; edges beyond which the kernel never looks.
+#[test]
+fn agrees_with_a_loop_for_unequal_sides() -> Result<()> {
+    let sides = |top, bottom, left, right| Sides { top, bottom, left, right };
+    for padding in [sides(0, 1, 0, 1), sides(2, 0, 1, 3), sides(0, 0, 3, 3), sides(5, 5, 0, 0)] {
+        for (stride, dilation) in
+            [((1, 1), (1, 1)), ((2, 2), (1, 1)), ((1, 3), (1, 1)), ((2, 1), (1, 2)), ((4, 4), (2, 1))]
+        {
+            let cfg = Conv2dConfig { stride, padding, dilation, groups: 1 };
+            check_against_the_loop((3, 2, 8, 7), (4, 3, 3), cfg)?;
+            check_against_the_loop((3, 2, 7, 9), (4, 1, 4), cfg)?;
+        }
+    }
+    Ok(())
 }
 
 /// The sizes at which Candle's own backward pass fails.
@@ -268,27 +300,36 @@ fn errors_say_what_was_expected() {
     let plain = Conv2dConfig::default();
     assert_eq!(
         conv(&[1, 5, 5], &[2, 1, 3, 3], plain),
-        "conv2d: input must be (N, C, H, W) and weight (O, C, kh, kw), got [1, 5, 5] and [2, 1, 3, 3]"
+        "conv2d: input must be (N, C, H, W) and weight (O, C / groups, kh, kw), got [1, 5, 5] and [2, 1, 3, 3]"
     );
     assert_eq!(
         conv(&[1, 1, 5, 5], &[2, 3, 3], plain),
-        "conv2d: input must be (N, C, H, W) and weight (O, C, kh, kw), got [1, 1, 5, 5] and [2, 3, 3]"
+        "conv2d: input must be (N, C, H, W) and weight (O, C / groups, kh, kw), got [1, 1, 5, 5] and [2, 3, 3]"
     );
     assert_eq!(
         conv(&[1, 3, 5, 5], &[2, 1, 3, 3], plain),
-        "conv2d: input has 3 channels, but weight [2, 1, 3, 3] is for 1"
+        "conv2d: input has 3 channels, but weight [2, 1, 3, 3] in 1 group(s) is for 1"
     );
-    for (weight, wrong) in [([2, 1, 3, 3], cfg(0, 0, 1)), ([2, 1, 3, 3], cfg(1, 0, 0)), ([2, 1, 0, 3], plain)] {
+    for (weight, wrong) in [
+        ([2, 1, 3, 3], cfg(0, 0, 1)),
+        ([2, 1, 3, 3], cfg(1, 0, 0)),
+        ([2, 1, 3, 3], plain.groups(0)),
+        ([2, 1, 0, 3], plain),
+    ] {
         assert_eq!(
             conv(&[1, 1, 5, 5], &weight, wrong),
             format!(
-                "conv2d: stride, dilation and kernel sides must be at least 1, got {wrong:?} and weight {weight:?}"
+                "conv2d: stride, dilation, groups and kernel sides must be at least 1, got {wrong:?} and weight {weight:?}"
             )
         );
     }
     assert_eq!(
         conv(&[1, 1, 5, 4], &[2, 1, 3, 4], cfg(1, 1, 2)),
-        "conv2d: a 3x4 kernel (dilation 2) does not fit an image of 5x4 with padding 1"
+        format!("conv2d: a 3x4 kernel does not fit an image of 5x4 with {:?}", cfg(1, 1, 2))
+    );
+    assert_eq!(
+        conv(&[1, 4, 5, 5], &[3, 2, 3, 3], plain.groups(2)),
+        "conv2d: the number of filters must be a multiple of the groups, got 3 filters in 2 groups"
     );
     let with_bias = |u: Tensor, w: Tensor, b: Tensor| message(conv2d(&u, &w, Some(&b), plain));
     assert_eq!(with_bias(f32s(&[1, 1, 5, 5]), f32s(&[2, 1, 3, 3]), f32s(&[3])), "conv2d: bias must be (2,), got [3]");

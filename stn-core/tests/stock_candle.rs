@@ -87,7 +87,7 @@ fn overlapping_windows() -> Result<()> {
 #[test]
 fn strided_convolution() -> Result<()> {
     let weight = &random((3, 2, 3, 3), 2)?;
-    let cfg = Conv2dConfig { stride: 2, ..Default::default() };
+    let cfg = Conv2dConfig::default().stride(2);
     for (h, w, works) in [(7, 7, true), (8, 7, false)] {
         let xs = &maps(h, w)?;
         assert!(gradient_error(&[xs, weight], |t| conv2d(&t[0], &t[1], None, cfg))? < RIGHT);

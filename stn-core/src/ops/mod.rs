@@ -7,12 +7,12 @@ mod axis;
 mod conv2d;
 mod grid_sample;
 mod grid_sample_3d;
+mod interleave;
 mod pool2d;
-mod product;
 mod real;
 pub(crate) mod targets;
 
-pub use conv2d::{Conv2dConfig, conv2d};
+pub use conv2d::{Conv2dConfig, ConvBlockConfig, Sides, conv_block, conv2d};
 pub use grid_sample::{
     GridSampleConfig, Interpolation, Padding, affine_grid_sample, grid_sample, grid_sample_fill, grid_sample_reference,
 };

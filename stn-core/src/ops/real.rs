@@ -1,17 +1,173 @@
-//! The element types that the CPU kernels are written for.
+//! The element types that the CPU kernels are written for, and their vectors.
 
-use candle_core::{CpuStorage, DType, Layout, Result, WithDType};
+use candle_core::{CpuStorage, DType, Layout, Result, Tensor, WithDType};
+use pulp::Simd;
 
 /// `f32` or `f64`.
-pub(crate) trait Real: WithDType + Default {}
-impl Real for f32 {}
-impl Real for f64 {}
+pub(crate) trait Real: WithDType + Default {
+    /// As many elements as fill a cache line: what the kernels of the convolution interleave.
+    const LANES: usize;
+
+    /// A vector of the instruction set `S`: a whole fraction of [`LANES`](Self::LANES) elements.
+    type Vector<S: Simd>: Copy + Send + Sync;
+
+    /// All elements `value`.
+    fn splat<S: Simd>(simd: S, value: Self) -> Self::Vector<S>;
+
+    /// `a * b + c`.
+    fn vector_mul_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
+
+    /// `a + b`.
+    fn vector_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+
+    /// `x` where the first of the pair is greater, else `y`.
+    fn vector_if_greater<S: Simd>(
+        simd: S,
+        ab: (Self::Vector<S>, Self::Vector<S>),
+        x: Self::Vector<S>,
+        y: Self::Vector<S>,
+    ) -> Self::Vector<S>;
+
+    /// `x` where the first of the pair is at most the second, else `y`, also where one of them is NaN.
+    fn vector_if_at_most<S: Simd>(
+        simd: S,
+        ab: (Self::Vector<S>, Self::Vector<S>),
+        x: Self::Vector<S>,
+        y: Self::Vector<S>,
+    ) -> Self::Vector<S>;
+
+    /// The sum of the elements.
+    fn vector_sum<S: Simd>(simd: S, a: Self::Vector<S>) -> Self;
+}
+
+macro_rules! real {
+    ($type:ty, $lanes:expr, $vector:ident, $splat:ident, $mul_add:ident, $add:ident, $greater:ident, $at_most:ident, $select:ident, $sum:ident) => {
+        impl Real for $type {
+            const LANES: usize = $lanes;
+            type Vector<S: Simd> = S::$vector;
+
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, value: Self) -> S::$vector {
+                simd.$splat(value)
+            }
+
+            #[inline(always)]
+            fn vector_mul_add<S: Simd>(simd: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
+                simd.$mul_add(a, b, c)
+            }
+
+            #[inline(always)]
+            fn vector_add<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$add(a, b)
+            }
+
+            #[inline(always)]
+            fn vector_if_greater<S: Simd>(
+                simd: S,
+                (a, b): (S::$vector, S::$vector),
+                x: S::$vector,
+                y: S::$vector,
+            ) -> S::$vector {
+                simd.$select(simd.$greater(a, b), x, y)
+            }
+
+            #[inline(always)]
+            fn vector_if_at_most<S: Simd>(
+                simd: S,
+                (a, b): (S::$vector, S::$vector),
+                x: S::$vector,
+                y: S::$vector,
+            ) -> S::$vector {
+                simd.$select(simd.$at_most(a, b), x, y)
+            }
+
+            #[inline(always)]
+            fn vector_sum<S: Simd>(simd: S, a: S::$vector) -> Self {
+                simd.$sum(a)
+            }
+        }
+    };
+}
+real!(
+    f32,
+    16,
+    f32s,
+    splat_f32s,
+    mul_add_e_f32s,
+    add_f32s,
+    greater_than_f32s,
+    less_than_or_equal_f32s,
+    select_f32s,
+    reduce_sum_f32s
+);
+real!(
+    f64,
+    8,
+    f64s,
+    splat_f64s,
+    mul_add_e_f64s,
+    add_f64s,
+    greater_than_f64s,
+    less_than_or_equal_f64s,
+    select_f64s,
+    reduce_sum_f64s
+);
+
+/// Elements of a vector.
+pub(crate) const fn width<T: Real, S: Simd>() -> usize {
+    size_of::<T::Vector<S>>() / size_of::<T>()
+}
+
+/// Reads a vector.
+///
+/// # Safety
+/// A whole vector must be readable at `from`, which need not be aligned.
+#[inline(always)]
+pub(crate) unsafe fn load<T: Real, S: Simd>(from: *const T) -> T::Vector<S> {
+    // SAFETY: as the caller vouches.
+    unsafe { from.cast::<T::Vector<S>>().read_unaligned() }
+}
+
+/// Writes a vector.
+///
+/// # Safety
+/// A whole vector must be writable at `to`, which need not be aligned.
+#[inline(always)]
+pub(crate) unsafe fn store<T: Real, S: Simd>(to: *mut T, value: T::Vector<S>) {
+    // SAFETY: as the caller vouches.
+    unsafe { to.cast::<T::Vector<S>>().write_unaligned(value) }
+}
+
+/// The vector at the start of a slice.
+#[inline(always)]
+pub(crate) fn first<T: Real, S: Simd>(from: &[T]) -> T::Vector<S> {
+    assert!(from.len() >= width::<T, S>());
+    // SAFETY: there are enough elements, asserted above.
+    unsafe { load::<T, S>(from.as_ptr()) }
+}
+
+/// Replaces the vector at the start of a slice.
+#[inline(always)]
+pub(crate) fn set_first<T: Real, S: Simd>(to: &mut [T], value: T::Vector<S>) {
+    assert!(to.len() >= width::<T, S>());
+    // SAFETY: there are enough elements, asserted above.
+    unsafe { store::<T, S>(to.as_mut_ptr(), value) }
+}
 
 /// The elements of a contiguous tensor.
 pub(crate) fn contiguous<'a, T: Real>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&T::cpu_storage_as_slice(storage)?[start..end]),
         None => candle_core::bail!("{op}: expected a contiguous tensor, got strides {:?}", layout.stride()),
+    }
+}
+
+/// Calls `f` with the elements of a contiguous tensor on the CPU.
+pub(crate) fn with_elements<T: Real, R>(op: &str, tensor: &Tensor, f: impl FnOnce(&[T]) -> Result<R>) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        candle_core::Storage::Cpu(storage) => f(contiguous(op, storage, layout)?),
+        _ => candle_core::bail!("{op}: there is a kernel for the CPU only, got a tensor on {:?}", tensor.device()),
     }
 }
 

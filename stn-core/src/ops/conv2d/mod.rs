@@ -1,45 +1,122 @@
-//! Two-dimensional convolution, with right gradients for every size.
+//! Two-dimensional convolution, alone or with what usually follows it, with right gradients for every size.
 
-mod cpu;
+mod backward;
+mod epilogue;
+mod forward;
+mod geometry;
+mod op;
+mod runs;
+mod scattered;
+mod tiles;
 
-use super::real::{Real, contiguous, dispatch};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
+use super::pool2d::Pool2dConfig;
+use candle_core::{DType, Device, Result, Tensor, bail};
+use op::ConvBlock;
 
-/// The options of [`conv2d`].
+/// The most pixels of a window after a convolution: their numbers, and one that stands for none, are kept in a byte.
+const MOST_CELLS: usize = epilogue::DEAD as usize;
+
+/// Zeros added at the edges of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sides {
+    /// Rows above the image.
+    pub top: usize,
+    /// Rows below it.
+    pub bottom: usize,
+    /// Columns on its left.
+    pub left: usize,
+    /// Columns on its right.
+    pub right: usize,
+}
+
+impl From<usize> for Sides {
+    /// The same at all four edges.
+    fn from(n: usize) -> Self {
+        Self { top: n, bottom: n, left: n, right: n }
+    }
+}
+
+/// The options of [`conv2d`]; pairs are (height, width).
+///
+/// # Example
+/// ```
+/// use stn_core::ops::{Conv2dConfig, Sides};
+/// let halving = Conv2dConfig::default().stride(2).padding(1);
+/// assert_eq!((halving.stride, halving.padding), ((2, 2), Sides::from(1)));
+/// // TensorFlow's "SAME" for a 3x3 kernel and an even side: one row and one column, behind the image.
+/// let same = Conv2dConfig { stride: (2, 2), padding: Sides { bottom: 1, right: 1, ..Default::default() }, ..Default::default() };
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2dConfig {
-    /// Pixels from one position of the kernel to the next, along both sides.
-    pub stride: usize,
-    /// Zeros added at all four edges.
-    pub padding: usize,
+    /// Pixels from one position of the kernel to the next.
+    pub stride: (usize, usize),
+    /// Zeros added at the edges.
+    pub padding: Sides,
     /// Pixels from one tap of the kernel to the next.
-    pub dilation: usize,
+    pub dilation: (usize, usize),
+    /// The channels, and the filters, are divided into so many groups that do not see each other; as many as there are channels:
+    /// a depthwise convolution.
+    pub groups: usize,
 }
 
 impl Default for Conv2dConfig {
     fn default() -> Self {
-        Self { stride: 1, padding: 0, dilation: 1 }
+        Self { stride: (1, 1), padding: Sides::default(), dilation: (1, 1), groups: 1 }
+    }
+}
+
+impl Conv2dConfig {
+    /// Sets the pixels from one position to the next, along both sides.
+    pub const fn stride(self, stride: usize) -> Self {
+        Self { stride: (stride, stride), ..self }
+    }
+
+    /// Sets the zeros added at all four edges.
+    pub const fn padding(self, n: usize) -> Self {
+        Self { padding: Sides { top: n, bottom: n, left: n, right: n }, ..self }
+    }
+
+    /// Sets the pixels from one tap to the next, along both sides.
+    pub const fn dilation(self, dilation: usize) -> Self {
+        Self { dilation: (dilation, dilation), ..self }
+    }
+
+    /// Sets the number of groups.
+    pub const fn groups(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// Height and width of the map; `None` where the kernel does not fit.
+    fn out_size(&self, (h, w): (usize, usize), (kh, kw): (usize, usize)) -> Option<(usize, usize)> {
+        let side = |n: usize, kernel: usize, stride: usize, dilation: usize| {
+            Some(n.checked_sub(dilation * (kernel - 1) + 1)? / stride + 1)
+        };
+        let Sides { top, bottom, left, right } = self.padding;
+        Some((
+            side(h + top + bottom, kh, self.stride.0, self.dilation.0)?,
+            side(w + left + right, kw, self.stride.1, self.dilation.1)?,
+        ))
     }
 }
 
 /// Convolves images with a bank of kernels (cross-correlation, as every deep-learning library has it).
 ///
-/// The equivalent of PyTorch's `torch.nn.functional.conv2d` without groups. Candle's own gives wrong or no gradients where a stride
-/// does not divide the sides, and always computes the gradient of the image.
+/// The equivalent of PyTorch's `torch.nn.functional.conv2d`. Candle's own gives wrong or no gradients where a stride does not divide the
+/// sides, and always computes the gradient of the image.
 ///
 /// # Shapes
 /// - `input`: (N, C, H, W)
-/// - `weight`: (O, C, kh, kw)
+/// - `weight`: (O, C / groups, kh, kw)
 /// - `bias`: (O,)
-/// - result: (N, O, H', W'), H' = (H + 2 padding - dilation (kh - 1) - 1) / stride + 1, rounded down; W' alike.
+/// - result: (N, O, H', W'), H' = (H + top + bottom - dilation (kh - 1) - 1) / stride + 1, rounded down; W' alike.
 ///
 /// # Gradients
-/// For `input`, `weight` and `bias`; each is computed only where it is asked for. Sums over the batch have a fixed order: the same
-/// bits for any number of threads.
+/// For `input`, `weight` and `bias`; those of input and weight are computed only where they are asked for. Sums over the batch have a fixed
+/// order: the same bits for any number of threads.
 ///
 /// # Errors
-/// On wrong ranks, channels that differ, a kernel larger than the padded image, a stride or dilation of zero, types other than `f32`
-/// and `f64` or that differ, and on devices other than the CPU.
+/// On wrong ranks, channels that differ, a kernel larger than the padded image, a stride, dilation or group count of zero, groups that do not
+/// divide channels and filters, types other than `f32` and `f64` or that differ, and on devices other than the CPU.
 ///
 /// # Example
 /// ```
@@ -48,35 +125,118 @@ impl Default for Conv2dConfig {
 /// # fn main() -> candle_core::Result<()> {
 /// let image = Tensor::ones((1, 1, 8, 7), DType::F32, &Device::Cpu)?;
 /// let kernel = Tensor::ones((4, 1, 3, 3), DType::F32, &Device::Cpu)?;
-/// let map = conv2d(&image, &kernel, None, Conv2dConfig { stride: 2, ..Default::default() })?;
+/// let map = conv2d(&image, &kernel, None, Conv2dConfig::default().stride(2))?;
 /// assert_eq!(map.dims(), [1, 4, 3, 3]);
 /// # Ok(())
 /// # }
 /// ```
 pub fn conv2d(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: Conv2dConfig) -> Result<Tensor> {
+    apply("conv2d", input, weight, bias, cfg, ConvBlock::new(cfg, false, None))
+}
+
+/// The options of [`conv_block`].
+///
+/// # Example
+/// ```
+/// use stn_core::ops::{Conv2dConfig, ConvBlockConfig, Pool2dConfig};
+/// let block = ConvBlockConfig { conv: Conv2dConfig::default().padding(2), pool: Some(Pool2dConfig::new(2)) };
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConvBlockConfig {
+    /// The convolution.
+    pub conv: Conv2dConfig,
+    /// The max-pooling after the ReLU, if any.
+    pub pool: Option<Pool2dConfig>,
+}
+
+impl ConvBlockConfig {
+    /// A convolution with these options, without pooling.
+    pub const fn new(conv: Conv2dConfig) -> Self {
+        Self { conv, pool: None }
+    }
+
+    /// Sets the pooling.
+    pub const fn pool(self, pool: Pool2dConfig) -> Self {
+        Self { pool: Some(pool), ..self }
+    }
+}
+
+/// Convolution, bias, ReLU and, where there is one, max-pooling in one pass: the map before the pooling is never in memory.
+///
+/// The value and the gradients of [`conv2d`], ReLU and [`max_pool2d`](super::max_pool2d) one after the other (the order of ReLU and pooling
+/// makes no difference to either).
+///
+/// # Shapes
+/// As [`conv2d`], the result's sides those after the pooling.
+///
+/// # Gradients
+/// As [`conv2d`]. A value of zero or less before the ReLU has gradient zero; of equal values in a window the first gets the gradient. NaN
+/// passes the ReLU.
+///
+/// # Errors
+/// Those of [`conv2d`] and of [`max_pool2d`](super::max_pool2d), and on windows of more than 255 pixels.
+///
+/// # Example
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use stn_core::ops::{ConvBlockConfig, Pool2dConfig, conv_block};
+/// # fn main() -> candle_core::Result<()> {
+/// let image = Tensor::ones((2, 1, 28, 28), DType::F32, &Device::Cpu)?;
+/// let kernel = Tensor::ones((32, 1, 9, 9), DType::F32, &Device::Cpu)?;
+/// let cfg = ConvBlockConfig::default().pool(Pool2dConfig::new(2));
+/// assert_eq!(conv_block(&image, &kernel, None, cfg)?.dims(), [2, 32, 10, 10]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn conv_block(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: ConvBlockConfig) -> Result<Tensor> {
+    apply("conv_block", input, weight, bias, cfg.conv, ConvBlock::new(cfg.conv, true, cfg.pool))
+}
+
+fn apply(
+    op: &str,
+    input: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    cfg: Conv2dConfig,
+    block: ConvBlock,
+) -> Result<Tensor> {
     let (&[_, c, h, w], &[o, weight_c, kh, kw]) = (input.dims(), weight.dims()) else {
         bail!(
-            "conv2d: input must be (N, C, H, W) and weight (O, C, kh, kw), got {:?} and {:?}",
+            "{op}: input must be (N, C, H, W) and weight (O, C / groups, kh, kw), got {:?} and {:?}",
             input.shape(),
             weight.shape()
         )
     };
-    if c != weight_c {
-        bail!("conv2d: input has {c} channels, but weight {:?} is for {weight_c}", weight.shape())
-    }
-    if cfg.stride == 0 || cfg.dilation == 0 || kh == 0 || kw == 0 {
+    let sides = [cfg.stride.0, cfg.stride.1, cfg.dilation.0, cfg.dilation.1, cfg.groups, kh, kw];
+    if sides.contains(&0) {
         bail!(
-            "conv2d: stride, dilation and kernel sides must be at least 1, got {cfg:?} and weight {:?}",
+            "{op}: stride, dilation, groups and kernel sides must be at least 1, got {cfg:?} and weight {:?}",
             weight.shape()
         )
     }
-    let reach = |k: usize| cfg.dilation * (k - 1) + 1;
-    if h + 2 * cfg.padding < reach(kh) || w + 2 * cfg.padding < reach(kw) {
+    if c != weight_c * cfg.groups {
         bail!(
-            "conv2d: a {kh}x{kw} kernel (dilation {}) does not fit an image of {h}x{w} with padding {}",
-            cfg.dilation,
-            cfg.padding
+            "{op}: input has {c} channels, but weight {:?} in {} group(s) is for {}",
+            weight.shape(),
+            cfg.groups,
+            weight_c * cfg.groups
         )
+    }
+    if !o.is_multiple_of(cfg.groups) {
+        bail!("{op}: the number of filters must be a multiple of the groups, got {o} filters in {} groups", cfg.groups)
+    }
+    let Some(out) = cfg.out_size((h, w), (kh, kw)) else {
+        bail!("{op}: a {kh}x{kw} kernel does not fit an image of {h}x{w} with {cfg:?}")
+    };
+    if let Some(pool) = block.pool() {
+        pool.check(op, out)?;
+        if pool.kernel.0 * pool.kernel.1 > MOST_CELLS {
+            bail!(
+                "{op}: a window may have {} pixels at most, got {:?}; call conv2d, relu and max_pool2d instead",
+                MOST_CELLS,
+                pool.kernel
+            )
+        }
     }
     let none; // a bias of zeros, which no gradient is asked for
     let bias = match bias {
@@ -87,154 +247,14 @@ pub fn conv2d(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: Conv2
         }
     };
     if bias.dims() != [o] {
-        bail!("conv2d: bias must be ({o},), got {:?}", bias.shape())
+        bail!("{op}: bias must be ({o},), got {:?}", bias.shape())
     }
     if input.dtype() != weight.dtype() || input.dtype() != bias.dtype() {
         let dtypes: [DType; 3] = [input.dtype(), weight.dtype(), bias.dtype()];
-        bail!("conv2d: input, weight and bias must have the same dtype, got {dtypes:?}")
+        bail!("{op}: input, weight and bias must have the same dtype, got {dtypes:?}")
     }
     if ![input, weight, bias].iter().all(|t| matches!(t.device(), Device::Cpu)) {
-        bail!("conv2d: there is a kernel for the CPU only; move the tensors with to_device(&Device::Cpu)")
+        bail!("{op}: there is a kernel for the CPU only; move the tensors with to_device(&Device::Cpu)")
     }
-    input.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Conv2d { cfg })
-}
-
-const NAME: &str = "conv2d";
-
-struct Conv2d {
-    cfg: Conv2dConfig,
-}
-
-impl Conv2d {
-    fn forward<T: Real>(
-        &self,
-        input: (&CpuStorage, &Layout),
-        weight: (&CpuStorage, &Layout),
-        bias: (&CpuStorage, &Layout),
-    ) -> Result<(CpuStorage, Shape)> {
-        let problem = cpu::Problem::new(input.1.shape(), weight.1.shape(), self.cfg)?;
-        let (input, weight) = (contiguous::<T>(NAME, input.0, input.1)?, contiguous::<T>(NAME, weight.0, weight.1)?);
-        let out = cpu::forward(&problem, input, weight, contiguous(NAME, bias.0, bias.1)?);
-        Ok((T::to_cpu_storage_owned(out), problem.output_shape()))
-    }
-}
-
-impl CustomOp3 for Conv2d {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        dispatch!(NAME, s1, self.forward((s1, l1), (s2, l2), (s3, l3)))
-    }
-
-    fn bwd(
-        &self,
-        input: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let grad_input = if input.track_op() {
-            let op = GradInput { cfg: self.cfg, input: input.shape().clone() };
-            Some(weight.apply_op2_no_bwd(&grad, &op)?)
-        } else {
-            None
-        };
-        let grad_weight = if weight.track_op() {
-            let op = GradWeight { cfg: self.cfg, weight: weight.shape().clone() };
-            Some(input.apply_op2_no_bwd(&grad, &op)?)
-        } else {
-            None
-        };
-        let grad_bias = if bias.track_op() { Some(grad.apply_op1_no_bwd(&GradBias)?) } else { None };
-        Ok((grad_input, grad_weight, grad_bias))
-    }
-}
-
-struct GradInput {
-    cfg: Conv2dConfig,
-    input: Shape,
-}
-
-impl GradInput {
-    fn forward<T: Real>(
-        &self,
-        weight: (&CpuStorage, &Layout),
-        grad: (&CpuStorage, &Layout),
-    ) -> Result<(CpuStorage, Shape)> {
-        let problem = cpu::Problem::new(&self.input, weight.1.shape(), self.cfg)?;
-        let weight = contiguous::<T>(NAME, weight.0, weight.1)?;
-        let out = cpu::grad_input(&problem, weight, contiguous(NAME, grad.0, grad.1)?);
-        Ok((T::to_cpu_storage_owned(out), self.input.clone()))
-    }
-}
-
-impl CustomOp2 for GradInput {
-    fn name(&self) -> &'static str {
-        "conv2d_grad_input"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        dispatch!(NAME, s1, self.forward((s1, l1), (s2, l2)))
-    }
-}
-
-struct GradWeight {
-    cfg: Conv2dConfig,
-    weight: Shape,
-}
-
-impl GradWeight {
-    fn forward<T: Real>(
-        &self,
-        input: (&CpuStorage, &Layout),
-        grad: (&CpuStorage, &Layout),
-    ) -> Result<(CpuStorage, Shape)> {
-        let problem = cpu::Problem::new(input.1.shape(), &self.weight, self.cfg)?;
-        let input = contiguous::<T>(NAME, input.0, input.1)?;
-        let out = cpu::grad_weight(&problem, input, contiguous(NAME, grad.0, grad.1)?);
-        Ok((T::to_cpu_storage_owned(out), self.weight.clone()))
-    }
-}
-
-impl CustomOp2 for GradWeight {
-    fn name(&self) -> &'static str {
-        "conv2d_grad_weight"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        dispatch!(NAME, s1, self.forward((s1, l1), (s2, l2)))
-    }
-}
-
-/// Sums over images and positions; Candle's own sum over these dimensions takes longer than the products.
-struct GradBias;
-
-impl GradBias {
-    fn forward<T: Real>(&self, grad: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (_, o, h, w) = layout.shape().dims4()?;
-        let out = cpu::grad_bias(o, h * w, contiguous::<T>(NAME, grad, layout)?);
-        Ok((T::to_cpu_storage_owned(out), Shape::from(o)))
-    }
-}
-
-impl CustomOp1 for GradBias {
-    fn name(&self) -> &'static str {
-        "conv2d_grad_bias"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        dispatch!(NAME, storage, self.forward(storage, layout))
-    }
+    input.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, block)
 }

@@ -14,9 +14,9 @@ pub(super) struct Problem {
 }
 
 /// The part of a window that lies on the image, and the number of pixels its mean is taken over.
-struct Window {
-    rows: Range<usize>,
-    columns: Range<usize>,
+pub(super) struct Window {
+    pub(super) rows: Range<usize>,
+    pub(super) columns: Range<usize>,
     pixels: usize,
 }
 
@@ -29,6 +29,10 @@ impl Problem {
 
     pub(super) fn output_shape(&self) -> Shape {
         Shape::from((self.maps.0, self.maps.1, self.out.0, self.out.1))
+    }
+
+    pub(super) fn out_size(&self) -> (usize, usize) {
+        self.out
     }
 
     fn map_len(&self) -> usize {
@@ -51,7 +55,7 @@ impl Problem {
     }
 
     /// Calls `visit(output pixel, window)` for every window of a map.
-    fn windows(&self, mut visit: impl FnMut(usize, &Window)) {
+    pub(super) fn windows(&self, mut visit: impl FnMut(usize, &Window)) {
         for oy in 0..self.out.0 {
             for ox in 0..self.out.1 {
                 visit(oy * self.out.1 + ox, &self.window(oy, ox));

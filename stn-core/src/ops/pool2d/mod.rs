@@ -1,8 +1,11 @@
 //! Max- and average-pooling, with right gradients for every window, stride and size.
 
 mod cpu;
+mod windows;
 
 use super::real::{Real, contiguous, dispatch};
+pub(crate) use windows::Windows;
+
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 /// The window of [`max_pool2d`] and [`avg_pool2d`]; pairs are (height, width).
@@ -54,6 +57,21 @@ impl Pool2dConfig {
             self.windows(h, self.kernel.0, self.stride.0, self.padding.0)?,
             self.windows(w, self.kernel.1, self.stride.1, self.padding.1)?,
         ))
+    }
+
+    /// Fails unless there are windows on an image of `h` x `w` pixels, with a pixel in each.
+    pub(crate) fn check(&self, op: &str, (h, w): (usize, usize)) -> Result<()> {
+        let Self { kernel, stride, padding, .. } = *self;
+        if [kernel.0, kernel.1, stride.0, stride.1].contains(&0) {
+            bail!("{op}: kernel and stride must be at least 1, got {kernel:?} and {stride:?}")
+        }
+        if padding.0 > kernel.0 / 2 || padding.1 > kernel.1 / 2 {
+            bail!("{op}: padding must be at most half of the kernel, got padding {padding:?} for kernel {kernel:?}")
+        }
+        if h == 0 || w == 0 || self.out_size((h, w)).is_none() {
+            bail!("{op}: a window of {kernel:?} does not fit an image of {h}x{w} with padding {padding:?}")
+        }
+        Ok(())
     }
 }
 
@@ -121,16 +139,7 @@ pub fn avg_pool2d(xs: &Tensor, cfg: Pool2dConfig) -> Result<Tensor> {
 
 fn check(op: &str, xs: &Tensor, cfg: Pool2dConfig) -> Result<()> {
     let &[_, _, h, w] = xs.dims() else { bail!("{op}: input must be (N, C, H, W), got {:?}", xs.shape()) };
-    let Pool2dConfig { kernel, stride, padding, .. } = cfg;
-    if [kernel.0, kernel.1, stride.0, stride.1].contains(&0) {
-        bail!("{op}: kernel and stride must be at least 1, got {kernel:?} and {stride:?}")
-    }
-    if padding.0 > kernel.0 / 2 || padding.1 > kernel.1 / 2 {
-        bail!("{op}: padding must be at most half of the kernel, got padding {padding:?} for kernel {kernel:?}")
-    }
-    if h == 0 || w == 0 || cfg.out_size((h, w)).is_none() {
-        bail!("{op}: a window of {kernel:?} does not fit an image of {h}x{w} with padding {padding:?}")
-    }
+    cfg.check(op, (h, w))?;
     if !xs.device().is_cpu() {
         bail!("{op}: there is a kernel for the CPU only; move the tensor with to_device(&Device::Cpu)")
     }

@@ -1,0 +1,110 @@
+//! The convolution and what follows it as one node of Candle's graph.
+
+use super::backward::{self, Saved, Wanted};
+use super::epilogue::Epilogue;
+use super::geometry::Geometry;
+use super::{Conv2dConfig, forward};
+use crate::ops::pool2d::Pool2dConfig;
+use crate::ops::real::{Real, contiguous, dispatch, unsupported, with_elements};
+use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor};
+use std::sync::OnceLock;
+
+const NAME: &str = "conv2d";
+
+/// Convolution and bias; ReLU and max-pooling if they are asked for.
+pub(super) struct ConvBlock {
+    cfg: Conv2dConfig,
+    relu: bool,
+    pool: Option<Pool2dConfig>,
+    /// What the forward pass leaves for the backward pass: which pixel of each window was the largest.
+    cells: OnceLock<Vec<u8>>,
+}
+
+type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
+
+impl ConvBlock {
+    pub(super) fn new(cfg: Conv2dConfig, relu: bool, pool: Option<Pool2dConfig>) -> Self {
+        Self { cfg, relu, pool, cells: OnceLock::new() }
+    }
+
+    pub(super) fn pool(&self) -> Option<Pool2dConfig> {
+        self.pool
+    }
+
+    fn problem(&self, input: &Shape, weight: &Shape) -> Result<(Geometry, Epilogue)> {
+        let geometry = Geometry::new(input, weight, self.cfg)?;
+        let epilogue = Epilogue::new(geometry.out, self.relu, self.pool)?;
+        Ok((geometry, epilogue))
+    }
+
+    fn forward<T: Real>(
+        &self,
+        input: (&CpuStorage, &Layout),
+        weight: (&CpuStorage, &Layout),
+        bias: (&CpuStorage, &Layout),
+    ) -> Result<(CpuStorage, Shape)> {
+        let (geometry, epilogue) = self.problem(input.1.shape(), weight.1.shape())?;
+        let (input, weight) = (contiguous::<T>(NAME, input.0, input.1)?, contiguous::<T>(NAME, weight.0, weight.1)?);
+        let forward = forward::run(&geometry, &epilogue, input, weight, contiguous(NAME, bias.0, bias.1)?);
+        // A node runs forward once.
+        let _ = self.cells.set(forward.cells);
+        let (height, width) = epilogue.size();
+        let shape = Shape::from((geometry.images, geometry.filters, height, width));
+        Ok((T::to_cpu_storage_owned(forward.out), shape))
+    }
+
+    fn backward<T: Real>(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        out: &Tensor,
+        grad: &Tensor,
+    ) -> Result<Gradients> {
+        let (geometry, epilogue) = self.problem(input.shape(), weight.shape())?;
+        let wanted = Wanted { input: input.track_op(), weight: weight.track_op() };
+        let cells = self.cells.get().map_or(&[][..], Vec::as_slice);
+        let gradients = with_elements::<T, _>(NAME, input, |input| {
+            with_elements(NAME, weight, |weight| {
+                with_elements(NAME, out, |out| {
+                    with_elements(NAME, &grad.contiguous()?, |grad| {
+                        let saved = Saved { input, weight, out, cells };
+                        Ok(backward::run(&geometry, &epilogue, &saved, grad, wanted))
+                    })
+                })
+            })
+        })?;
+        let tensor = |values: Vec<T>, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu);
+        Ok((
+            gradients.input.map(|values| tensor(values, input)).transpose()?,
+            gradients.weight.map(|values| tensor(values, weight)).transpose()?,
+            if bias.track_op() { Some(tensor(gradients.bias, bias)?) } else { None },
+        ))
+    }
+}
+
+impl CustomOp3 for ConvBlock {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        dispatch!(NAME, s1, self.forward((s1, l1), (s2, l2), (s3, l3)))
+    }
+
+    fn bwd(&self, input: &Tensor, weight: &Tensor, bias: &Tensor, out: &Tensor, grad: &Tensor) -> Result<Gradients> {
+        match input.dtype() {
+            DType::F32 => self.backward::<f32>(input, weight, bias, out, grad),
+            DType::F64 => self.backward::<f64>(input, weight, bias, out, grad),
+            other => unsupported(NAME, other),
+        }
+    }
+}

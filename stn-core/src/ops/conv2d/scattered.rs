@@ -1,0 +1,200 @@
+//! The backward pass behind a max-pool: of each window one pixel at most has a gradient, so the gradient of the map is a short list of
+//! places, not a map.
+//!
+//! Here images lie with their channels last, (groups, padded H, padded W, C / groups): what a filter sees of one row, at any place, is one run of
+//! memory, `kw C / groups` long. The weights' gradient is a sum of such runs, the image's gradient is made of runs of weights.
+
+use super::backward::{Gradients, Saved, Wanted};
+use super::epilogue::DEAD;
+use super::geometry::Geometry;
+use super::runs::{Runs, add_rows, sum_rows};
+use crate::ops::pool2d::Windows;
+use crate::ops::real::Real;
+use pulp::Arch;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// The filters, and the images, are divided among tasks into at most so many parts each.
+const PARTS: usize = 4;
+
+/// So many bytes of images are looked at for one filter after the other: the cache holds them.
+const CHUNK_BYTES: usize = 384 << 10;
+
+/// A pixel of a map with its gradient.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry<T> {
+    /// Where what the filter sees there begins.
+    pub(super) place: usize,
+    pub(super) grad: T,
+}
+
+/// One call.
+struct Problem<'a, T> {
+    geometry: &'a Geometry,
+    saved: &'a Saved<'a, T>,
+    grad: &'a [T],
+    /// For each pixel of each window, where in an image what the filter sees there begins; and where each window begins.
+    places: Vec<usize>,
+    starts: Vec<usize>,
+    runs: Runs,
+}
+
+/// The gradients, from that of the result.
+pub(super) fn run<T: Real>(
+    geometry: &Geometry,
+    windows: &Windows,
+    saved: &Saved<T>,
+    grad: &[T],
+    wanted: Wanted,
+) -> Gradients<T> {
+    let runs = Runs::new(geometry);
+    let (mut places, mut starts) = (vec![], vec![]);
+    for window in windows.iter() {
+        starts.push(places.len());
+        places.extend(window.iter().map(|i| runs.place((i / geometry.out.1, i % geometry.out.1))));
+    }
+    let problem = Problem { geometry, saved, grad, places, starts, runs };
+    let (weight, bias) = problem.weights();
+    Gradients { input: wanted.input.then(|| problem.images()), weight: wanted.weight.then_some(weight), bias }
+}
+
+impl<T: Real> Problem<'_, T> {
+    /// The group that a filter belongs to.
+    fn group(&self, filter: usize) -> usize {
+        filter / self.geometry.group_filters()
+    }
+
+    /// Appends the pixels of one image's map that have a gradient; the image begins at `base`. Gives their sum.
+    fn entries(&self, image: usize, filter: usize, base: usize, entries: &mut Vec<Entry<T>>) -> T {
+        let (windows, mut count, mut sum) = (self.starts.len(), entries.len(), T::zero());
+        let base = base + self.group(filter) * self.runs.image;
+        entries.resize(count + windows, Entry { place: 0, grad: T::zero() });
+        let first = (image * self.geometry.filters + filter) * windows;
+        let cells = &self.saved.cells[first..first + windows];
+        for ((&cell, &grad), &start) in cells.iter().zip(&self.grad[first..first + windows]).zip(&self.starts) {
+            // Without branches, which the data would make unpredictable: a window without a gradient is overwritten by the next.
+            let alive = cell != DEAD;
+            let cell = if alive { usize::from(cell) } else { 0 };
+            entries[count] = Entry { place: base + self.places[start + cell], grad };
+            sum += if alive { grad } else { T::zero() };
+            count += usize::from(alive);
+        }
+        entries.truncate(count);
+        sum
+    }
+
+    /// The images with their channels last and the zeros of the padding around them, and as much behind them as a vector may reach.
+    fn channels_last(&self) -> Vec<T> {
+        let (geometry, runs) = (self.geometry, &self.runs);
+        let (channels, groups) = (geometry.group_channels(), geometry.cfg.groups);
+        let ((rows, top), (columns, left)) = geometry.inside();
+        let mut out = vec![T::zero(); geometry.images * groups * runs.image + runs.slack::<T>()];
+        let images = out.par_chunks_exact_mut(runs.image).with_min_len(4).take(geometry.images * groups);
+        images.enumerate().for_each(|(i, out)| {
+            for channel in 0..channels {
+                let plane = &self.saved.input[(i * channels + channel) * geometry.pixels()..][..geometry.pixels()];
+                for row in rows.clone() {
+                    let pixels = &plane[row * geometry.size.1..][..columns.len()];
+                    let start = runs.pixel((top + row, left)) + channel;
+                    out[start..].iter_mut().step_by(channels).zip(pixels).for_each(|(to, &from)| *to = from);
+                }
+            }
+        });
+        out
+    }
+
+    /// The gradients of the weights, (O, C / groups, kh, kw), and of the bias.
+    fn weights(&self) -> (Vec<T>, Vec<T>) {
+        let (geometry, images) = (self.geometry, self.geometry.images);
+        let (filters, patch) = (geometry.filters, geometry.patch());
+        let (mut weight, mut bias) = (vec![T::zero(); filters * patch], vec![T::zero(); filters]);
+        if geometry.is_empty() {
+            return (weight, bias);
+        }
+        let x = self.channels_last();
+        let (some_filters, some_images) = (filters.div_ceil(PARTS), images.div_ceil(PARTS));
+        let (filter_parts, image_parts) = (filters.div_ceil(some_filters), images.div_ceil(some_images));
+        let part = |i: usize, size: usize, all: usize| i * size..all.min((i + 1) * size);
+        let parts: Vec<(Vec<T>, Vec<T>)> = (0..filter_parts * image_parts)
+            .into_par_iter()
+            .map(|i| {
+                let filters = part(i / image_parts, some_filters, filters);
+                self.part_of_weights(&x, filters, part(i % image_parts, some_images, images))
+            })
+            .collect();
+        for (i, (weights, biases)) in parts.iter().enumerate() {
+            let first = i / image_parts * some_filters;
+            bias[first..].iter_mut().zip(biases).for_each(|(sum, &x)| *sum += x);
+            // (filter, row, column, channel) -> (filter, channel, row, column)
+            let taps = geometry.taps();
+            for (sums, part) in weight[first * patch..].chunks_exact_mut(patch).zip(weights.chunks_exact(patch)) {
+                for (tap, channels) in part.chunks_exact(geometry.group_channels()).enumerate() {
+                    sums[tap..].iter_mut().step_by(taps).zip(channels).for_each(|(sum, &x)| *sum += x);
+                }
+            }
+        }
+        (weight, bias)
+    }
+
+    /// The part of some images in the gradients of some filters' weights, (filters, row, column, channel), and bias.
+    fn part_of_weights(&self, x: &[T], filters: Range<usize>, images: Range<usize>) -> (Vec<T>, Vec<T>) {
+        let patch = self.geometry.patch();
+        let (mut weights, mut biases) = (vec![T::zero(); filters.len() * patch], vec![T::zero(); filters.len()]);
+        let image_len = self.geometry.cfg.groups * self.runs.image;
+        let chunk = (CHUNK_BYTES / (image_len * size_of::<T>())).max(1);
+        let mut entries = vec![];
+        for first in images.clone().step_by(chunk) {
+            let last = images.end.min(first + chunk);
+            // What a vector may reach behind the last image lies in `x` too.
+            let x = &x[first * image_len..last * image_len + self.runs.slack::<T>()];
+            for ((filter, weights), bias) in filters.clone().zip(weights.chunks_exact_mut(patch)).zip(&mut biases) {
+                entries.clear();
+                for image in first..last {
+                    *bias += self.entries(image, filter, (image - first) * image_len, &mut entries);
+                }
+                sum_rows(&self.runs, x, &entries, weights);
+            }
+        }
+        (weights, biases)
+    }
+
+    /// The gradient of the images, (N, C, H, W).
+    fn images(&self) -> Vec<T> {
+        let (geometry, runs) = (self.geometry, &self.runs);
+        let (channels, groups) = (geometry.group_channels(), geometry.cfg.groups);
+        let mut out = vec![T::zero(); geometry.images * geometry.channels * geometry.pixels()];
+        if geometry.is_empty() {
+            return out;
+        }
+        let weights = runs.padded_weights(geometry, self.saved.weight);
+        let len = geometry.channels * geometry.pixels();
+        let ((rows, top), (columns, left)) = geometry.inside();
+        out.par_chunks_exact_mut(len).enumerate().for_each_init(
+            <(Vec<T>, Vec<Entry<T>>)>::default,
+            |(image, entries), (i, out)| {
+                image.clear();
+                image.resize(groups * runs.image + runs.slack::<T>(), T::zero());
+                for (filter, weights) in weights.chunks_exact(runs.padded_filter::<T>()).enumerate() {
+                    entries.clear();
+                    self.entries(i, filter, 0, entries);
+                    add_rows(runs, weights, entries, image);
+                }
+                Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        for (channel, plane) in out.chunks_exact_mut(geometry.pixels()).enumerate() {
+                            let group = channel / channels * runs.image;
+                            for row in rows.clone() {
+                                let start = group + runs.pixel((top + row, left)) + channel % channels;
+                                let to = &mut plane[row * geometry.size.1..][..columns.len()];
+                                let from = image[start..].iter().step_by(channels);
+                                to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
+                            }
+                        }
+                    },
+                );
+            },
+        );
+        out
+    }
+}
