@@ -1,4 +1,5 @@
-use super::{Optimiser, ParamGroup, check_groups, restored, step_tensor};
+use super::inplace::{self, Element, Rule};
+use super::{Optimiser, ParamGroup, check_groups, restored, snapshot, step_tensor};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 use std::collections::HashMap;
@@ -53,6 +54,7 @@ struct Param {
     var: Var,
     lr_scale: f64,
     weight_decay: f64,
+    /// The moments share their storage with nothing: they change in place.
     first_moment: Tensor,
     second_moment: Tensor,
     step: u32,
@@ -70,15 +72,14 @@ impl AdamW {
         for ParamGroup { vars, lr_scale, weight_decay } in groups {
             let weight_decay = weight_decay.unwrap_or(cfg.weight_decay);
             for (name, var) in vars {
-                let zeros = var.zeros_like()?.detach();
-                let (first_moment, second_moment) = (zeros.clone(), zeros);
+                let (first_moment, second_moment) = (var.zeros_like()?.detach(), var.zeros_like()?.detach());
                 params.push(Param { name, var, lr_scale, weight_decay, first_moment, second_moment, step: 0 });
             }
         }
         Ok(Self { cfg, params })
     }
 
-    /// The saved tensors and their names, three a variable.
+    /// The present tensors and their names, three a variable.
     fn named_state(&self) -> Result<Vec<(String, Tensor)>> {
         let mut state = Vec::with_capacity(self.params.len() * 3);
         for p in &self.params {
@@ -90,21 +91,60 @@ impl AdamW {
     }
 }
 
+/// One step's constants for one variable.
+struct Update {
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+    /// What the variable is multiplied by.
+    decay: f64,
+    /// The learning rate, corrected for a running mean that began at zero.
+    lr: f64,
+    /// The same correction of the squared gradient's, for its root.
+    root_scale: f64,
+}
+
+impl Rule<3> for Update {
+    #[inline]
+    fn step<T: Element>(&self, [w, first, second]: [T; 3], grad: T) -> [T; 3] {
+        let first = first * T::of(self.beta1) + grad * T::of(1.0 - self.beta1);
+        let second = second * T::of(self.beta2) + grad * grad * T::of(1.0 - self.beta2);
+        let denominator = second.sqrt() * T::of(self.root_scale) + T::of(self.eps);
+        [w * T::of(self.decay) - first / denominator * T::of(self.lr), first, second]
+    }
+}
+
+impl Param {
+    /// The same as [`Update::step`] by tensor operations, for what has no loop of ours.
+    fn step_by_operations(&mut self, grad: &Tensor, update: &Update) -> Result<()> {
+        let Update { beta1, beta2, eps, decay, lr, root_scale } = *update;
+        self.first_moment = ((&self.first_moment * beta1)? + (grad * (1.0 - beta1))?)?;
+        self.second_moment = ((&self.second_moment * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?;
+        let denominator = self.second_moment.sqrt()?.affine(root_scale, eps)?;
+        let descent = ((&self.first_moment / denominator)? * lr)?;
+        self.var.set(&((self.var.as_detached_tensor() * decay)? - descent)?)
+    }
+}
+
 impl Optimiser for AdamW {
     fn step(&mut self, grads: &GradStore) -> Result<()> {
         let AdamWConfig { lr, beta1, beta2, eps, .. } = self.cfg;
         for p in &mut self.params {
             let Some(grad) = grads.get(&p.var).map(Tensor::detach) else { continue }; // without its graph
             p.step += 1;
-            p.first_moment = ((&p.first_moment * beta1)? + (&grad * (1.0 - beta1))?)?;
-            p.second_moment = ((&p.second_moment * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?;
             let correction = |beta| 1.0 - libm::pow(beta, f64::from(p.step));
             let lr = lr * p.lr_scale;
-            let denominator = p.second_moment.sqrt()?.affine(1.0 / correction(beta2).sqrt(), eps)?;
-            let descent = ((&p.first_moment / denominator)? * (lr / correction(beta1)))?;
-            let w = p.var.as_detached_tensor();
-            let w = if p.weight_decay == 0.0 { w } else { (w * (1.0 - lr * p.weight_decay))? };
-            p.var.set(&(w - descent)?)?;
+            let update = Update {
+                beta1,
+                beta2,
+                eps,
+                decay: 1.0 - lr * p.weight_decay,
+                lr: lr / correction(beta1),
+                root_scale: 1.0 / correction(beta2).sqrt(),
+            };
+            if !inplace::step([p.var.as_tensor(), &p.first_moment, &p.second_moment], &grad, &update)? {
+                p.step_by_operations(&grad, &update)?;
+            }
         }
         Ok(())
     }
@@ -118,7 +158,7 @@ impl Optimiser for AdamW {
     }
 
     fn state(&self) -> Result<HashMap<String, Tensor>> {
-        Ok(self.named_state()?.into_iter().collect())
+        snapshot(&self.named_state()?)
     }
 
     fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {

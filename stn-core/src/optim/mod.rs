@@ -1,6 +1,7 @@
 //! Optimisers with parameter groups, and with state that can be saved and restored.
 
 mod adamw;
+mod inplace;
 mod sgd;
 
 pub use adamw::{AdamW, AdamWConfig};
@@ -17,6 +18,8 @@ use std::collections::{HashMap, HashSet};
 pub trait Optimiser {
     /// Moves the variables one step down their gradients. A variable without a gradient is left alone.
     ///
+    /// The values change in place: tensors that share a variable's storage see the new ones.
+    ///
     /// # Errors
     ///
     /// When a tensor operation fails.
@@ -28,7 +31,7 @@ pub trait Optimiser {
     /// Sets the base learning rate.
     fn set_learning_rate(&mut self, lr: f64);
 
-    /// Gives the state by name, `<variable>.<what>`.
+    /// Copies the state out by name, `<variable>.<what>`.
     ///
     /// With the variables' values and the learning rate, it is what resumes a run bit for bit.
     ///
@@ -111,10 +114,20 @@ fn check_groups(optimiser: &str, groups: &[ParamGroup]) -> Result<()> {
 fn restored(optimiser: &str, present: &[(String, Tensor)], state: &HashMap<String, Tensor>) -> Result<Vec<Tensor>> {
     check_names_and_shapes(optimiser, present.iter().map(|(name, t)| (name.as_str(), t.shape())), state)?;
     let convert = |(name, like): &(String, Tensor)| match state.get(name) {
-        Some(tensor) => tensor.to_device(like.device())?.to_dtype(like.dtype())?.copy().map(|t| t.detach()),
+        Some(tensor) => own_copy(&tensor.to_device(like.device())?.to_dtype(like.dtype())?),
         None => candle_core::bail!("{optimiser}: missing [{name}]"),
     };
     present.iter().map(convert).collect()
+}
+
+/// Copies state for the caller, since a later step changes it in place.
+fn snapshot(state: &[(String, Tensor)]) -> Result<HashMap<String, Tensor>> {
+    state.iter().map(|(name, tensor)| Ok((name.clone(), own_copy(tensor)?))).collect()
+}
+
+/// A contiguous copy that shares nothing with the tensor.
+fn own_copy(tensor: &Tensor) -> Result<Tensor> {
+    Ok(tensor.force_contiguous()?.detach())
 }
 
 /// A step count as a tensor.

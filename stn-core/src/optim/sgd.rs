@@ -1,4 +1,5 @@
-use super::{Optimiser, ParamGroup, check_groups, restored};
+use super::inplace::{self, Element, Rule};
+use super::{Optimiser, ParamGroup, check_groups, restored, snapshot};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 use std::collections::HashMap;
@@ -52,7 +53,8 @@ struct Param {
     var: Var,
     lr_scale: f64,
     weight_decay: f64,
-    /// There with momentum alone. PyTorch's first velocity is the gradient itself: from zero, the same.
+    /// There with momentum alone; it shares its storage with nothing, since it changes in place. PyTorch's first velocity is
+    /// the gradient itself: from zero, the same.
     velocity: Option<Tensor>,
 }
 
@@ -78,10 +80,58 @@ impl Sgd {
         Ok(Self { cfg, params })
     }
 
-    /// The saved tensors and their names.
+    /// The present tensors and their names.
     fn named_state(&self) -> Vec<(String, Tensor)> {
         let velocity = |p: &Param| p.velocity.as_ref().map(|v| (format!("{}.velocity", p.name), v.clone()));
         self.params.iter().filter_map(velocity).collect()
+    }
+}
+
+/// One step's constants for one variable.
+struct Update {
+    lr: f64,
+    momentum: f64,
+    nesterov: bool,
+    weight_decay: f64,
+}
+
+impl Update {
+    #[inline]
+    fn descent<T: Element>(&self, w: T, grad: T) -> T {
+        if self.weight_decay == 0.0 { grad } else { grad + w * T::of(self.weight_decay) }
+    }
+}
+
+/// Without momentum: the variable alone.
+impl Rule<1> for Update {
+    #[inline]
+    fn step<T: Element>(&self, [w]: [T; 1], grad: T) -> [T; 1] {
+        [w - self.descent(w, grad) * T::of(self.lr)]
+    }
+}
+
+/// The variable and its velocity.
+impl Rule<2> for Update {
+    #[inline]
+    fn step<T: Element>(&self, [w, velocity]: [T; 2], grad: T) -> [T; 2] {
+        let descent = self.descent(w, grad);
+        let velocity = velocity * T::of(self.momentum) + descent;
+        let descent = if self.nesterov { descent + velocity * T::of(self.momentum) } else { velocity };
+        [w - descent * T::of(self.lr), velocity]
+    }
+}
+
+impl Param {
+    /// The same as [`Update`]'s steps by tensor operations, for what has no loop of ours.
+    fn step_by_operations(&mut self, grad: Tensor, update: &Update) -> Result<()> {
+        let &Update { lr, momentum, nesterov, weight_decay } = update;
+        let w = self.var.as_detached_tensor();
+        let mut descent = if weight_decay == 0.0 { grad } else { (grad + (&w * weight_decay)?)? };
+        if let Some(velocity) = &mut self.velocity {
+            *velocity = ((&*velocity * momentum)? + &descent)?;
+            descent = if nesterov { (descent + (&*velocity * momentum)?)? } else { velocity.clone() };
+        }
+        self.var.set(&(w - (descent * lr)?)?)
     }
 }
 
@@ -90,13 +140,14 @@ impl Optimiser for Sgd {
         let SgdConfig { lr, momentum, nesterov, .. } = self.cfg;
         for p in &mut self.params {
             let Some(grad) = grads.get(&p.var).map(Tensor::detach) else { continue }; // without its graph
-            let w = p.var.as_detached_tensor();
-            let mut descent = if p.weight_decay == 0.0 { grad } else { (grad + (&w * p.weight_decay)?)? };
-            if let Some(velocity) = &mut p.velocity {
-                *velocity = ((&*velocity * momentum)? + &descent)?;
-                descent = if nesterov { (descent + (&*velocity * momentum)?)? } else { velocity.clone() };
+            let update = Update { lr: lr * p.lr_scale, momentum, nesterov, weight_decay: p.weight_decay };
+            let done = match &p.velocity {
+                Some(velocity) => inplace::step([p.var.as_tensor(), velocity], &grad, &update)?,
+                None => inplace::step([p.var.as_tensor()], &grad, &update)?,
+            };
+            if !done {
+                p.step_by_operations(grad, &update)?;
             }
-            p.var.set(&(w - (descent * (lr * p.lr_scale))?)?)?;
         }
         Ok(())
     }
@@ -110,7 +161,7 @@ impl Optimiser for Sgd {
     }
 
     fn state(&self) -> Result<HashMap<String, Tensor>> {
-        Ok(self.named_state().into_iter().collect())
+        snapshot(&self.named_state())
     }
 
     fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {

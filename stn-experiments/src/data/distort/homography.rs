@@ -1,6 +1,6 @@
 //! Plane projective distortion (P): the frame's four corners go where they are told.
 
-use super::warp::warp;
+use super::warp::{columns, warp};
 use crate::data::mnist::SIDE;
 
 const END: f64 = SIDE as f64 - 1.0;
@@ -28,15 +28,16 @@ pub(super) fn is_convex(moved: &[[f64; 2]; 4]) -> bool {
 /// Draws a digit scaled about its centre, then its frame's corners moved by `moved` pixels.
 pub(super) fn projective(digit: &[u8], out: &mut [u8], scale: f64, moved: &[[f64; 2]; 4]) {
     let m = inverse(&square_to_quad(moved));
-    warp(digit, SIDE, out, |column, row| {
-        let (x, y) = (column as f64, row as f64);
-        let w = m[2][0] * x + m[2][1] * y + m[2][2];
-        if w <= 0.0 {
-            return (f64::NAN, f64::NAN); // behind the horizon: outside
+    warp(digit, SIDE, out, |row, xs, ys| {
+        let y = row as f64;
+        for ((place_x, place_y), x) in xs.iter_mut().zip(ys).zip(columns()) {
+            let w = m[2][0] * x + m[2][1] * y + m[2][2];
+            let w = if w <= 0.0 { f64::NAN } else { w }; // behind the horizon: outside
+            let u = (m[0][0] * x + m[0][1] * y + m[0][2]) / w;
+            let v = (m[1][0] * x + m[1][1] * y + m[1][2]) / w;
+            *place_x = (u * END - MIDDLE) / scale + MIDDLE;
+            *place_y = (v * END - MIDDLE) / scale + MIDDLE;
         }
-        let u = (m[0][0] * x + m[0][1] * y + m[0][2]) / w;
-        let v = (m[1][0] * x + m[1][1] * y + m[1][2]) / w;
-        ((u * END - MIDDLE) / scale + MIDDLE, (v * END - MIDDLE) / scale + MIDDLE)
     });
 }
 

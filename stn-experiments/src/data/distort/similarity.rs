@@ -1,6 +1,6 @@
 //! Rotation, scale and translation (R and RTS).
 
-use super::warp::warp;
+use super::warp::{columns, warp};
 use crate::data::mnist::SIDE;
 
 /// Draws a digit turned by `rotation` degrees (positive: counter-clockwise as seen on the screen), scaled and moved by
@@ -19,9 +19,12 @@ pub(super) fn similarity(
     let (cos, sin) = (libm::cos(angle) / scale, libm::sin(angle) / scale);
     let centre = (canvas as f64 - 1.0) / 2.0;
     let middle = (SIDE as f64 - 1.0) / 2.0;
-    warp(digit, canvas, out, |column, row| {
-        let x = column as f64 - centre - translation[0];
+    let x = |column: f64| column - centre - translation[0];
+    let cos_x: Vec<f64> = columns().take(canvas).map(|column| cos * x(column)).collect();
+    let sin_x: Vec<f64> = columns().take(canvas).map(|column| sin * x(column)).collect();
+    warp(digit, canvas, out, |row, xs, ys| {
         let y = row as f64 - centre - translation[1];
-        (cos * x - sin * y + middle, sin * x + cos * y + middle)
+        xs.iter_mut().zip(&cos_x).for_each(|(place, cos_x)| *place = cos_x - sin * y + middle);
+        ys.iter_mut().zip(&sin_x).for_each(|(place, sin_x)| *place = sin_x + cos * y + middle);
     });
 }

@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use super::warp::warp;
+use super::warp::{columns, warp};
 use crate::data::mnist::SIDE;
 
 /// Control points along one side of the frame.
@@ -19,19 +19,25 @@ const SYSTEM: usize = COUNT + 3;
 const END: f64 = SIDE as f64 - 1.0;
 const MIDDLE: f64 = END / 2.0;
 
-/// L_k(p) for every pixel of the frame, row by row.
-static WEIGHTS: LazyLock<Vec<[f64; COUNT]>> = LazyLock::new(weights);
+/// L_k(p) for a row of pixels, control point by control point: adding up a row at a time makes vectors of pixels.
+type Row = [[f64; SIDE]; COUNT];
+
+/// L_k(p) for every pixel of the frame.
+static WEIGHTS: LazyLock<Vec<Row>> = LazyLock::new(weights);
 
 /// Draws a digit scaled about its centre and bent by the control points' displacements (pixels, row by row).
 pub(super) fn elastic(digit: &[u8], out: &mut [u8], scale: f64, displacements: &[[f64; 2]; COUNT]) {
     let weights = &*WEIGHTS;
-    warp(digit, SIDE, out, |column, row| {
-        let (mut x, mut y) = (column as f64, row as f64);
-        for (weight, d) in weights[row * SIDE + column].iter().zip(displacements) {
-            x += weight * d[0];
-            y += weight * d[1];
+    warp(digit, SIDE, out, |row, xs, ys| {
+        xs.iter_mut().zip(columns()).for_each(|(x, column)| *x = column);
+        ys.fill(row as f64);
+        for (weights, d) in weights[row].iter().zip(displacements) {
+            xs.iter_mut().zip(weights).for_each(|(x, weight)| *x += weight * d[0]);
+            ys.iter_mut().zip(weights).for_each(|(y, weight)| *y += weight * d[1]);
         }
-        ((x - MIDDLE) / scale + MIDDLE, (y - MIDDLE) / scale + MIDDLE)
+        for place in xs.iter_mut().chain(ys) {
+            *place = (*place - MIDDLE) / scale + MIDDLE;
+        }
     });
 }
 
@@ -58,7 +64,7 @@ fn terms(p: [f64; 2]) -> [f64; SYSTEM] {
 }
 
 /// Solves the interpolation system for every control point's unit displacement and evaluates it at every pixel.
-fn weights() -> Vec<[f64; COUNT]> {
+fn weights() -> Vec<Row> {
     // Rows 0..16: the spline at control point k takes that point's value; rows 16..19: the side conditions.
     let mut left = [[0.0; SYSTEM]; SYSTEM];
     let mut right = [[0.0; COUNT]; SYSTEM];
@@ -69,17 +75,17 @@ fn weights() -> Vec<[f64; COUNT]> {
         (left[COUNT][k], left[COUNT + 1][k], left[COUNT + 2][k]) = (one, x, y);
     }
     solve(&mut left, &mut right);
-    let pixel = |i: usize| {
-        let terms = terms(place((i % SIDE) as f64, (i / SIDE) as f64));
-        let mut weights = [0.0; COUNT];
-        for (term, coefficients) in terms.iter().zip(&right) {
-            for (weight, coefficient) in weights.iter_mut().zip(coefficients) {
-                *weight += term * coefficient;
+    let mut weights = vec![[[0.0; SIDE]; COUNT]; SIDE];
+    for (row, weights) in weights.iter_mut().enumerate() {
+        for column in 0..SIDE {
+            for (term, coefficients) in terms(place(column as f64, row as f64)).iter().zip(&right) {
+                for (weights, coefficient) in weights.iter_mut().zip(coefficients) {
+                    weights[column] += term * coefficient;
+                }
             }
         }
-        weights
-    };
-    (0..SIDE * SIDE).map(pixel).collect()
+    }
+    weights
 }
 
 /// Gauss-Jordan elimination with partial pivoting; the solution replaces `right`.
@@ -113,8 +119,8 @@ mod tests {
 
     fn at(displacements: &[[f64; 2]; COUNT], pixel: usize) -> [f64; 2] {
         [0, 1].map(|axis| {
-            let terms = WEIGHTS[pixel].iter().zip(displacements);
-            terms.map(|(weight, d)| weight * d[axis]).sum::<f64>()
+            let terms = WEIGHTS[pixel / SIDE].iter().zip(displacements);
+            terms.map(|(weights, d)| weights[pixel % SIDE] * d[axis]).sum::<f64>()
         })
     }
 

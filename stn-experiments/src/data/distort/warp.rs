@@ -2,46 +2,76 @@
 
 use crate::data::mnist::SIDE;
 
-/// A digit with one black pixel around it, so that sampling near the border needs no case of its own.
-pub(super) struct Padded([u8; (SIDE + 2) * (SIDE + 2)]);
+/// The side of a digit with one black pixel around it, so that sampling near the border needs no case of its own.
+const PADDED: usize = SIDE + 2;
 
-impl Padded {
+/// A padded digit, and where it is not black.
+struct Digit {
+    pixels: [f64; PADDED * PADDED],
+    /// The first and last column with ink, in padded coordinates; where there is no ink, first > last.
+    columns: [usize; 2],
+    /// Likewise the rows.
+    rows: [usize; 2],
+}
+
+impl Digit {
     /// Copies a (28, 28) digit.
-    pub(super) fn new(digit: &[u8]) -> Self {
-        let mut padded = [0; (SIDE + 2) * (SIDE + 2)];
+    fn new(digit: &[u8]) -> Self {
+        let mut padded = Self { pixels: [0.0; PADDED * PADDED], columns: [PADDED, 0], rows: [PADDED, 0] };
+        let mut ink = [0; SIDE]; // all rows in one
         for (row, line) in digit.chunks_exact(SIDE).enumerate() {
-            let start = (row + 1) * (SIDE + 2) + 1;
-            padded[start..start + SIDE].copy_from_slice(line);
+            let start = (row + 1) * PADDED + 1;
+            for (pixel, &value) in padded.pixels[start..start + SIDE].iter_mut().zip(line) {
+                *pixel = f64::from(value);
+            }
+            ink.iter_mut().zip(line).for_each(|(ink, value)| *ink |= value);
+            if line.iter().fold(0, |ink, value| ink | value) != 0 {
+                padded.rows = [padded.rows[0].min(row + 1), row + 1];
+            }
         }
-        Self(padded)
+        if let (Some(first), Some(last)) = (ink.iter().position(|&v| v != 0), ink.iter().rposition(|&v| v != 0)) {
+            padded.columns = [first + 1, last + 1];
+        }
+        padded
     }
 
-    /// Samples at (x, y) in pixels, the first pixel's centre being (0, 0); outside is black, and so is NaN.
-    fn sample(&self, x: f64, y: f64) -> u8 {
-        const END: f64 = (SIDE + 1) as f64;
-        let (x, y) = (x + 1.0, y + 1.0);
-        // Asked this way round, a NaN is outside too.
-        let inside = x > 0.0 && x < END && y > 0.0 && y < END;
-        if !inside {
-            return 0;
+    /// Samples a row of places into `out`. Only next to ink is there anything to compute: elsewhere the four neighbours are
+    /// black, and so is their mean.
+    fn sample(&self, xs: &[f64], ys: &[f64], out: &mut [u8]) {
+        let [left, right] = [self.columns[0] as f64 - 1.0, self.columns[1] as f64 + 1.0];
+        let [top, bottom] = [self.rows[0] as f64 - 1.0, self.rows[1] as f64 + 1.0];
+        for ((&x, &y), out) in xs.iter().zip(ys).zip(out) {
+            let (x, y) = (x + 1.0, y + 1.0);
+            // Asked this way round, a NaN is outside too.
+            let inside = x > left && x < right && y > top && y < bottom;
+            *out = if inside { self.at(x, y) } else { 0 };
         }
-        let (column, row) = (x as usize, y as usize); // positive: truncation is floor
-        let (fx, fy) = (x - column as f64, y - row as f64);
-        let at = row * (SIDE + 2) + column;
-        let pixel = |i: usize| f64::from(self.0[i]);
-        let top = pixel(at) + fx * (pixel(at + 1) - pixel(at));
-        let bottom = pixel(at + SIDE + 2) + fx * (pixel(at + SIDE + 3) - pixel(at + SIDE + 2));
+    }
+
+    /// Samples inside, at 0 < x, y < 29 in padded coordinates.
+    fn at(&self, x: f64, y: f64) -> u8 {
+        let (column, row) = (x as i32, y as i32); // positive: truncation is floor
+        let (fx, fy) = (x - f64::from(column), y - f64::from(row));
+        let at = row as usize * PADDED + column as usize;
+        let square = &self.pixels[at..at + PADDED + 2]; // one check for the four
+        let top = square[0] + fx * (square[1] - square[0]);
+        let bottom = square[PADDED] + fx * (square[PADDED + 1] - square[PADDED]);
         (top + fy * (bottom - top) + 0.5) as u8
     }
 }
 
-/// Fills `out` (canvas, canvas): pixel (column, row) takes the digit's value at `source(column, row)`.
-pub(super) fn warp(digit: &[u8], canvas: usize, out: &mut [u8], source: impl Fn(usize, usize) -> (f64, f64)) {
-    let digit = Padded::new(digit);
+/// Fills `out` (canvas, canvas): a pixel takes the digit's value at its place (x, y) in pixels, the first pixel's centre being
+/// (0, 0); outside is black, and so is NaN. `places(row, xs, ys)` computes a row's places.
+pub(super) fn warp(digit: &[u8], canvas: usize, out: &mut [u8], places: impl Fn(usize, &mut [f64], &mut [f64])) {
+    let digit = Digit::new(digit);
+    let (mut xs, mut ys) = (vec![0.0; canvas], vec![0.0; canvas]);
     for (row, line) in out.chunks_exact_mut(canvas).enumerate() {
-        for (column, pixel) in line.iter_mut().enumerate() {
-            let (x, y) = source(column, row);
-            *pixel = digit.sample(x, y);
-        }
+        places(row, &mut xs, &mut ys);
+        digit.sample(&xs, &ys, line);
     }
+}
+
+/// The columns' numbers.
+pub(super) fn columns() -> impl Iterator<Item = f64> {
+    (0i32..).map(f64::from)
 }
