@@ -20,6 +20,10 @@ plots runs="runs/mnist/quick":
 bench-peers *args:
     cargo bench -p stn-experiments --bench peers -- {{args}}
 
+# Our operations alone, by criterion: just bench [conv2d]
+bench *args:
+    cargo bench -p stn-core --bench ops -- {{args}}
+
 # All tests
 test:
     cargo test --workspace

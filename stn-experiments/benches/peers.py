@@ -216,6 +216,14 @@ def full_localisation():
     return convs + [nn.Flatten(), nn.Linear(320, 20), nn.ReLU()], 20
 
 
+def single_localisation(side):
+    """Of SVHN's ST-CNN Single."""
+    last = side // 2
+    convs = [nn.Conv2d(3, 32, 5, padding=2), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(32, 32, 5, padding=2), nn.ReLU()]
+    fcs = [nn.Flatten(), nn.Linear(32 * last * last, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU()]
+    return convs + fcs, 32
+
+
 def mnist_network(work):
     side, width = work["side"], work["width"]
     layers = []
@@ -263,25 +271,26 @@ def mnist(work):
 
 
 def svhn_network(work):
-    side, widths = work["side"], work["widths"]
+    side, filters = work["side"], work["filters"]
     channels, layers = 3, []
-    for i, (width, pool) in enumerate(zip(widths, [1, 0, 1, 0, 1, 0, 1, 0])):
+    for i, (width, pool) in enumerate(zip(filters, [1, 0, 1, 0, 1, 0, 1, 0])):
         if i < work["transformers"]:
-            layers.append(Transformer(*fc_localisation(channels * side * side), "aff", channels, side))
+            net = single_localisation(side) if work["transformers"] == 1 else fc_localisation(channels * side * side)
+            layers.append(Transformer(*net, "aff", channels, side))
         layers.append(nn.Conv2d(channels, width, 5, padding=2))
         if pool:
             layers.append(nn.MaxPool2d(2))
             side //= 2
         layers.append(nn.ReLU())
         if i > 0:
-            layers.append(nn.Dropout(0.5))
+            layers.append(nn.Dropout(work["dropout"]))
         channels = width
     layers.append(nn.Flatten())
-    features, hidden = channels * side * side, work["hidden"]
+    features, units = channels * side * side, work["units"]
     for _ in range(3):
-        layers += [nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(0.5)]
-        features = hidden
-    return nn.Sequential(*layers, nn.Linear(hidden, 55), nn.Unflatten(1, (5, 11)))
+        layers += [nn.Linear(features, units), nn.ReLU(), nn.Dropout(work["dropout"])]
+        features = units
+    return nn.Sequential(*layers, nn.Linear(units, 55), nn.Unflatten(1, (5, 11)))
 
 
 def svhn(work):

@@ -6,13 +6,15 @@ use candle_core::{DType, Device, Module, ModuleT, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::loss::cross_entropy;
 use stn_core::SpatialTransformer;
+use stn_core::dropout::DropoutRng;
 use stn_core::init::SeededVarMap;
 use stn_core::layers::{Conv2d, conv2d, linear};
 use stn_core::localisation::regression;
 use stn_core::ops::{GridSampleConfig, Pool2dConfig, max_pool2d};
-use stn_core::optim::{AdamW, AdamWConfig, Optimiser, ParamGroup};
+use stn_core::optim::{AdamW, AdamWConfig, Optimiser, ParamGroup, Sgd, SgdConfig};
 use stn_core::transform::{Affine, Transform};
 use stn_experiments::data::Distortion;
+use stn_experiments::models::svhn::{SvhnConfig, SvhnModel, svhn, svhn_loss};
 use stn_experiments::models::{Cnn, Model, Network, cnn};
 
 /// So small that nothing moves far: every step does the work of the first.
@@ -57,6 +59,24 @@ pub fn mnist(
         Ok(logits)
     };
     Ok(Ours { step: Box::new(step), params })
+}
+
+/// A training step on SVHN.
+pub fn svhn_step(model: SvhnModel, side: usize, batch: usize) -> Result<Ours> {
+    let (vars, masks) = (SeededVarMap::new(0), DropoutRng::new(0));
+    let network = svhn(model, SvhnConfig::new(side), &masks, vars.var_builder(DType::F32, &Device::Cpu))?;
+    tilt(&vars)?;
+    let images = noise((batch, 3, side, side))?;
+    let labels = Tensor::from_iter((0..batch as u32 * 5).map(|i| i % 11), &Device::Cpu)?.reshape((batch, 5))?;
+    let config = SgdConfig { lr: LR, weight_decay: 5e-4, ..Default::default() };
+    let mut optimiser = Sgd::new(vec![ParamGroup::new(vars.trainable_vars())], config)?;
+    let step = move || {
+        masks.set_step(masks.step() + 1);
+        let logits = network.forward(&images, true)?.logits;
+        optimiser.step(&svhn_loss(&logits, &labels)?.backward()?)?;
+        Ok(logits)
+    };
+    Ok(Ours { step: Box::new(step), params: vars.num_params() })
 }
 
 /// Sets the biases of all regression layers to the tilt, in the parameters of their family.

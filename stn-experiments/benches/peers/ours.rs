@@ -47,7 +47,7 @@ pub fn build(work: &Work) -> Result<Ours> {
         Work::Mnist { model, data, width, full_resolution, train } => {
             nets::mnist(model, data, width, full_resolution, work.batch(), train)
         }
-        Work::Svhn { .. } => anyhow::bail!("to come"),
+        Work::Svhn { model, side, batch } => nets::svhn_step(model, side, batch),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use stn_experiments::data::Distortion;
+use stn_experiments::models::svhn::{SvhnConfig, SvhnModel};
 use stn_experiments::models::{Model, TransformKind};
 
 /// Images a step on MNIST.
@@ -32,7 +33,7 @@ pub enum Work {
     /// A network of Table 1: forward alone, or a training step with cross-entropy and AdamW.
     Mnist { model: Model, data: Distortion, width: usize, full_resolution: bool, train: bool },
     /// A training step of an SVHN network with the five heads' cross-entropy and SGD.
-    Svhn { transformers: usize, side: usize, batch: usize },
+    Svhn { model: SvhnModel, side: usize, batch: usize },
 }
 
 /// Which passes of a convolution.
@@ -83,8 +84,17 @@ impl Work {
                     "batch": BATCH, "train": train,
                 })
             }
-            Self::Svhn { transformers, side, batch } => {
-                json!({"work": "svhn", "transformers": transformers, "side": side, "batch": batch})
+            Self::Svhn { model, side, batch } => {
+                let SvhnConfig { filters, units, dropout, .. } = SvhnConfig::new(*side);
+                let transformers = match model {
+                    SvhnModel::Cnn => 0,
+                    SvhnModel::Single => 1,
+                    SvhnModel::Multi => 4,
+                };
+                json!({
+                    "work": "svhn", "transformers": transformers, "side": side, "batch": batch, "filters": filters,
+                    "units": units, "dropout": dropout,
+                })
             }
         }
     }
@@ -146,10 +156,10 @@ fn other_networks() -> Vec<Row> {
         row("forward: CNN on R, 32 filters", None, on_r(Model::Cnn, false, false)),
         row("step: ST-CNN Aff on R, 32 filters, localisation at full resolution", None, on_r(st_cnn, true, true)),
     ];
-    for (name, transformers) in [("CNN", 0), ("ST-CNN Multi", 4)] {
+    for (name, model) in [("CNN", SvhnModel::Cnn), ("ST-CNN Multi", SvhnModel::Multi)] {
         rows.push(Row {
             name: svhn_name(name),
-            work: Work::Svhn { transformers, side: 64, batch: 16 },
+            work: Work::Svhn { model, side: 64, batch: 16 },
             target: Some(0.9),
             group: Some("transformers on SVHN"),
         });

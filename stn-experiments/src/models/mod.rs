@@ -1,4 +1,4 @@
-//! The networks of section 4.1 and appendix A.4: a classifier, and for the ST models a spatial transformer before it.
+//! The networks of section 4.1 and appendix A.4 (those of section 4.2 are in [`svhn`]): a classifier, and for the ST models a spatial transformer before it.
 //!
 //! All models of a column have the same number of parameters, that of the CNN with 64 filters (208,586 at 28 px, 222,026 at 42 px,
 //! 270,026 at 60 px); the width of every other classifier is set to come within 2 % of it.
@@ -8,6 +8,7 @@
 
 mod cnn;
 mod fcn;
+pub mod svhn;
 mod transformer;
 
 pub use cnn::{Cnn, cnn};
