@@ -16,6 +16,14 @@ list:
 plots runs="runs/mnist/quick":
     cargo stn report {{runs}}
 
+# Ours against PyTorch's, row by row: just bench-peers [--python PATH --rows "sampler;step: CNN" --quick --threads 1]
+bench-peers *args:
+    cargo bench -p stn-experiments --bench peers -- {{args}}
+
+# Our operations alone, by criterion: just bench [conv2d]
+bench *args:
+    cargo bench -p stn-core --bench ops -- {{args}}
+
 # All tests
 test:
     cargo test --workspace

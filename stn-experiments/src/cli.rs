@@ -228,9 +228,9 @@ fn list() -> String {
     for cell in Cell::all() {
         let Cell { data, model } = cell;
         let table = if data == Distortion::Tc { "sec. 4.1" } else { "1" };
-        let error = cell.paper_error_percent();
+        let error = cell.paper_error_percent().map_or("-".into(), |error| format!("{error:.1}"));
         text += &format!(
-            "{table:<8} {data:<6} {model:<12} {error:>15.1}   cargo stn reproduce mnist --data {data} --model {model}\n"
+            "{table:<8} {data:<6} {model:<12} {error:>15}   cargo stn reproduce mnist --data {data} --model {model}\n"
         );
     }
     text

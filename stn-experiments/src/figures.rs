@@ -164,7 +164,7 @@ impl Samples {
         };
         let (inputs, thetas, outputs) = (get("input")?, get("theta")?, get("output")?);
         let (_, _, height, width) = outputs.dims4()?;
-        let grids = self.kind.transform().grid(thetas, (height, width), true)?;
+        let grids = self.kind.transform()?.grid(thetas, (height, width), true)?;
         let mut rows = Vec::with_capacity(labels.len());
         for i in 0..labels.len() {
             rows.push((inputs.i(i)?, grids.i(i)?, outputs.i(i)?));

@@ -70,13 +70,14 @@ pub fn table(results: &[&RunResult]) -> Result<String> {
             over(value).map_or("-".into(), |spread| format!("{:.digits$}", spread.mean))
         };
         let seeds: Vec<String> = runs.iter().map(|run| run.seed.to_string()).collect();
+        let paper = Cell::new(first.data, model).paper_error_percent();
+        let paper = paper.map_or("-".into(), |error| format!("{error:.1}"));
         writeln!(
             text,
-            "| {} | {} | {} | {:.1} | {} | {} | {} | {} | {} | {budget} | {training} |",
+            "| {} | {} | {} | {paper} | {} | {} | {} | {} | {} | {budget} | {training} |",
             first.data,
             model.label(),
             show(over(|run| Some(run.error_percent))),
-            Cell::new(first.data, model).paper_error_percent(),
             mean(|run| run.error_percent_std, 2),
             show(over(|run| run.val_error_percent)),
             seeds.join(", "),
@@ -148,7 +149,7 @@ mod tests {
             error_percent_std: Some(0.1),
             error_percent_draws: vec![error_percent],
             val_error_percent: None,
-            paper_error_percent: 1.2,
+            paper_error_percent: Some(1.2),
             params: 208_586,
             steps: 2500,
             batch: 256,

@@ -196,10 +196,10 @@ fn interrupted(step: usize, request: &Request) -> Ending {
 fn print_result(prefix: &str, result: &RunResult, dir: &RunDir) {
     let spread = result.error_percent_std.map_or(String::new(), |std| format!(" (single draws ± {std:.2})"));
     let validation = result.val_error_percent.map_or(String::new(), |error| format!(", validation {error:.2} %"));
+    let paper = result.paper_error_percent.map_or("not given".into(), |error| format!("{error:.1} %"));
     crate::say!(
-        "  {prefix}test error {:.2} %{spread}{validation}; the paper's: {:.1} %; {:.1} minutes; {}\n",
+        "  {prefix}test error {:.2} %{spread}{validation}; the paper's: {paper}; {:.1} minutes; {}\n",
         result.error_percent,
-        result.paper_error_percent,
         result.seconds / 60.0,
         dir.path().display()
     );

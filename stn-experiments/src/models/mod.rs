@@ -1,4 +1,4 @@
-//! The networks of section 4.1 and appendix A.4: a classifier, and for the ST models a spatial transformer before it.
+//! The networks of section 4.1 and appendix A.4 (those of section 4.2 are in [`svhn`]): a classifier, and for the ST models a spatial transformer before it.
 //!
 //! All models of a column have the same number of parameters, that of the CNN with 64 filters (208,586 at 28 px, 222,026 at 42 px,
 //! 270,026 at 60 px); the width of every other classifier is set to come within 2 % of it.
@@ -8,6 +8,7 @@
 
 mod cnn;
 mod fcn;
+pub mod svhn;
 mod transformer;
 
 pub use cnn::{Cnn, cnn};
@@ -35,8 +36,16 @@ pub enum Model {
 
 impl Model {
     /// Every model that can be trained, in the order of Table 1.
-    pub const ALL: [Self; 4] =
-        [Self::Fcn, Self::Cnn, Self::StFcn(TransformKind::Affine), Self::StCnn(TransformKind::Affine)];
+    pub const ALL: [Self; 8] = [
+        Self::Fcn,
+        Self::Cnn,
+        Self::StFcn(TransformKind::Affine),
+        Self::StFcn(TransformKind::Projective),
+        Self::StFcn(TransformKind::ThinPlateSpline),
+        Self::StCnn(TransformKind::Affine),
+        Self::StCnn(TransformKind::Projective),
+        Self::StCnn(TransformKind::ThinPlateSpline),
+    ];
 
     /// The name in commands and paths: `st-cnn-aff`.
     pub fn id(self) -> String {
@@ -71,8 +80,9 @@ impl Model {
         let [at_28, at_42, at_60] = match self {
             Self::Fcn => [208, 117, 73],
             Self::Cnn => [64, 64, 64],
-            Self::StFcn(TransformKind::Affine) => [186, 238, 145],
-            Self::StCnn(TransformKind::Affine) => [62, 64, 67],
+            Self::StFcn(TransformKind::Affine | TransformKind::Projective) => [186, 238, 145],
+            Self::StFcn(TransformKind::ThinPlateSpline) => [185, 237, 145],
+            Self::StCnn(_) => [62, 64, 67],
         };
         match data {
             Distortion::R | Distortion::P | Distortion::E => at_28,
@@ -127,6 +137,14 @@ impl Network {
     /// # Errors
     /// When the variables cannot be made.
     pub fn new(model: Model, data: Distortion, vb: VarBuilder) -> Result<Self> {
+        Self::with_width(model, data, model.width(data), vb)
+    }
+
+    /// Makes the same network with a classifier of another width: the paper's own range of filters is 32 to 64.
+    ///
+    /// # Errors
+    /// When the variables cannot be made.
+    pub fn with_width(model: Model, data: Distortion, width: usize, vb: VarBuilder) -> Result<Self> {
         let side = data.canvas();
         let (transformer_vb, classifier_vb) = (vb.pp("transformer"), vb.pp("classifier"));
         let transformer = match model {
@@ -136,7 +154,6 @@ impl Network {
         };
         let halve = transformer.is_some() && matches!(data, Distortion::Rts | Distortion::Tc);
         let side = if halve { side / 2 } else { side };
-        let width = model.width(data);
         let classifier = match model {
             Model::Fcn | Model::StFcn(_) => Classifier::Fcn(fcn(side, width, classifier_vb)?),
             Model::Cnn | Model::StCnn(_) => Classifier::Cnn(cnn(side, width, classifier_vb)?),

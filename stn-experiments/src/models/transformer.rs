@@ -13,13 +13,17 @@ use candle_nn::VarBuilder;
 use stn_core::SpatialTransformer;
 use stn_core::localisation::{ConvLocalisation, FcLocalisation, conv_localisation, fc_localisation};
 use stn_core::ops::GridSampleConfig;
-use stn_core::transform::{Affine, Transform};
+use stn_core::transform::{Affine, Projective, ThinPlateSpline, Transform};
 
 /// A family of transforms that a command can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TransformKind {
     /// Six parameters, eq. (1).
     Affine,
+    /// Eight parameters: a plane seen in perspective.
+    Projective,
+    /// Thirty-two parameters: a thin plate spline with 4x4 control points from edge to edge.
+    ThinPlateSpline,
 }
 
 impl TransformKind {
@@ -27,6 +31,8 @@ impl TransformKind {
     pub fn id(self) -> &'static str {
         match self {
             Self::Affine => "aff",
+            Self::Projective => "proj",
+            Self::ThinPlateSpline => "tps",
         }
     }
 
@@ -34,14 +40,21 @@ impl TransformKind {
     pub fn label(self) -> &'static str {
         match self {
             Self::Affine => "Aff",
+            Self::Projective => "Proj",
+            Self::ThinPlateSpline => "TPS",
         }
     }
 
     /// The transform itself.
-    pub fn transform(self) -> Box<dyn Transform> {
-        match self {
+    ///
+    /// # Errors
+    /// When the spline's system cannot be solved; with these control points it can.
+    pub fn transform(self) -> Result<Box<dyn Transform>> {
+        Ok(match self {
             Self::Affine => Box::new(Affine),
-        }
+            Self::Projective => Box::new(Projective),
+            Self::ThinPlateSpline => Box::new(ThinPlateSpline::new(4, 4)?),
+        })
     }
 }
 
@@ -71,7 +84,7 @@ pub type InputTransformer = SpatialTransformer<Localisation, Box<dyn Transform>>
 /// # Errors
 /// When the variables cannot be made.
 pub fn fc_transformer(side: usize, kind: TransformKind, vb: VarBuilder) -> Result<InputTransformer> {
-    let transform = kind.transform();
+    let transform = kind.transform()?;
     let net = fc_localisation((1, side, side), &transform.identity(), Default::default(), vb)?;
     Ok(on_input(side, Localisation::Fc(net), transform))
 }
@@ -81,7 +94,7 @@ pub fn fc_transformer(side: usize, kind: TransformKind, vb: VarBuilder) -> Resul
 /// # Errors
 /// When the variables cannot be made.
 pub fn conv_transformer(side: usize, kind: TransformKind, vb: VarBuilder) -> Result<InputTransformer> {
-    let transform = kind.transform();
+    let transform = kind.transform()?;
     let net = conv_localisation((1, side, side), &transform.identity(), Default::default(), vb)?;
     Ok(on_input(side, Localisation::Conv(net), transform))
 }

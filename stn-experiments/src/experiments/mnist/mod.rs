@@ -57,8 +57,8 @@ impl Cell {
         Distortion::ALL.iter().flat_map(|&data| Model::ALL.map(|model| Self::new(data, model))).collect()
     }
 
-    /// The paper's error in percent.
-    pub fn paper_error_percent(self) -> f64 {
+    /// The paper's error in percent, where it gives one.
+    pub fn paper_error_percent(self) -> Option<f64> {
         paper::mnist_error_percent(self.data, self.model)
     }
 
@@ -132,8 +132,8 @@ pub struct RunResult {
     pub error_percent_draws: Vec<f64>,
     /// Error on the held-out training images at the last step; none where all are trained on.
     pub val_error_percent: Option<f64>,
-    /// The paper's error in percent.
-    pub paper_error_percent: f64,
+    /// The paper's error in percent, where it gives one.
+    pub paper_error_percent: Option<f64>,
     /// Trainable parameters.
     pub params: usize,
     /// Updates of the weights.
@@ -304,7 +304,7 @@ fn protocol(budget: &Budget) -> String {
 }
 
 /// The versions of this program and, from the lock file that it was built with, of Candle.
-fn versions() -> HashMap<String, String> {
+pub fn versions() -> HashMap<String, String> {
     const LOCK: &str = include_str!("../../../../Cargo.lock");
     let candle = LOCK.split("[[package]]").find(|package| package.contains("\nname = \"candle-core\"\n"));
     let candle = candle.and_then(|package| package.split("version = \"").nth(1)?.split('"').next());
