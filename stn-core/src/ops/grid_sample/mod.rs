@@ -2,15 +2,21 @@
 
 mod affine;
 mod bicubic;
-mod bilinear;
-mod cpu;
+pub(in crate::ops) mod bilinear;
+pub(in crate::ops) mod cpu;
+pub(in crate::ops) mod element;
 mod fill;
-mod nearest;
+mod lanes;
+pub(in crate::ops) mod nearest;
 mod op;
-mod points;
+mod planar;
+pub(in crate::ops) mod points;
+pub(in crate::ops) mod problem;
 mod reference;
+mod run;
 mod side;
-mod taps;
+mod simd;
+mod surroundings;
 
 pub use affine::affine_grid_sample;
 pub use fill::grid_sample_fill;
