@@ -76,7 +76,7 @@ impl Axis {
             Padding::Zeros => {
                 for i in 0..RUN {
                     let Position { pixel: p, slope } = self.place(g[i]);
-                    places.pixel[i] = if p >= -1.0 && p < self.last + 1.0 { p } else { f64::NAN };
+                    places.pixel[i] = if (p >= -1.0) & (p < self.last + 1.0) { p } else { f64::NAN };
                     places.slope[i] = slope;
                 }
             }
@@ -113,7 +113,7 @@ impl Axis {
     /// Clips to the image. Equality counts as outside; NaN becomes the first pixel.
     #[inline(always)]
     fn clipped(&self, p: f64, slope: f64) -> Position {
-        let inside = p > 0.0 && p < self.last;
+        let inside = (p > 0.0) & (p < self.last);
         let edge = if p >= self.last { self.last } else { 0.0 };
         Position { pixel: if inside { p } else { edge }, slope: if inside { slope } else { 0.0 } }
     }

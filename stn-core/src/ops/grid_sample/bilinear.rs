@@ -11,20 +11,30 @@ impl Mode<2> for Bilinear {
     fn taps<T: Element>(axis: &Axis, g: &[f64; RUN], side: &mut Side<T, 2>) {
         let places = axis.padded_run(g);
         let (last, stride) = (axis.last, axis.stride as f64);
-        let keep = |inside: bool, x: T| if inside { x } else { T::zero() };
+        // -1 to the last pixel, or NaN, which fails all comparisons. One short loop an array: the compiler vectorises those.
+        let first = places.pixel.map(floor);
         for i in 0..RUN {
-            let p = places.pixel[i];
-            // -1 to the last pixel, or NaN, which fails both comparisons.
-            let first = floor(p);
-            let inside = [first >= 0.0, first < last];
-            let (t, scale) = (T::narrow(p - first), T::narrow(places.slope[i]));
-            side.offset[0][i] = whole(if inside[0] { first } else { 0.0 } * stride);
-            side.offset[1][i] = whole(if inside[1] { first + 1.0 } else { last } * stride);
-            side.weight[0][i] = keep(inside[0], T::one() - t);
-            side.weight[1][i] = keep(inside[1], t);
-            side.slope[0][i] = keep(inside[0], T::zero() - scale);
-            side.slope[1][i] = keep(inside[1], scale);
-            side.live[i] = keep(!p.is_nan(), T::one());
+            side.offset[0][i] = whole(if first[i] >= 0.0 { first[i] } else { 0.0 } * stride);
+        }
+        for i in 0..RUN {
+            side.offset[1][i] = whole(if first[i] < last { first[i] + 1.0 } else { last } * stride);
+        }
+        for i in 0..RUN {
+            let t = T::narrow(places.pixel[i] - first[i]);
+            side.weight[0][i] = if first[i] >= 0.0 { T::one() - t } else { T::zero() };
+        }
+        for i in 0..RUN {
+            let t = T::narrow(places.pixel[i] - first[i]);
+            side.weight[1][i] = if first[i] < last { t } else { T::zero() };
+        }
+        for i in 0..RUN {
+            side.slope[0][i] = T::narrow(if first[i] >= 0.0 { -places.slope[i] } else { 0.0 });
+        }
+        for i in 0..RUN {
+            side.slope[1][i] = T::narrow(if first[i] < last { places.slope[i] } else { 0.0 });
+        }
+        for i in 0..RUN {
+            side.live[i] = if first[i].is_nan() { T::zero() } else { T::one() };
         }
     }
 

@@ -77,8 +77,11 @@ pub(in crate::ops) fn forward<T: Element, M: Mode<K>, const K: usize, const D: u
     let mode = PhantomData::<M>;
     if lanes::pay(problem) {
         let count = channels.div_ceil(LANES);
-        blocks(&mut out, problem.windows, channels, points).into_par_iter().enumerate().for_each(|(i, out)| {
-            run(lanes::Forward::<T, M, K, D> { call, b: i / count, first: i % count * LANES, out, mode });
+        let tasks = blocks(&mut out, problem.windows, channels, points).into_par_iter().enumerate();
+        // A buffer a thread, more or less: fresh memory is slow.
+        tasks.for_each_init(Vec::new, |image, (i, out)| {
+            let (b, first) = (i / count, i % count * LANES);
+            run(lanes::Forward::<T, M, K, D> { call, b, first, out, image, mode });
         });
     } else {
         let part = part_of(problem);
@@ -155,10 +158,13 @@ fn lanes_backward<T: Element, M: Mode<K>, const K: usize, const D: usize>(
         let whole = if count > 1 { parts.as_mut_slice() } else { &mut *grids };
         let mut points: Vec<&mut [T]> = whole.chunks_exact_mut(window).collect();
         points.resize_with(tasks, Default::default);
-        images.into_par_iter().zip(points).enumerate().for_each(|(i, (image, points))| {
-            let (b, first) = (i / count, i % count * LANES);
-            run(lanes::Backward::<T, M, K, D> { call, grad, b, first, image, points, mode });
-        });
+        images.into_par_iter().zip(points).enumerate().for_each_init(
+            Default::default,
+            |scratch, (i, (image, points))| {
+                let (b, first) = (i / count, i % count * LANES);
+                run(lanes::Backward::<T, M, K, D> { call, grad, b, first, image, points, scratch, mode });
+            },
+        );
     }
     if !parts.is_empty() {
         grids.par_chunks_exact_mut(window).zip(parts.par_chunks_exact(window * count)).for_each(|(out, parts)| {

@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::run::Run;
 use super::side::{Mode, RUN};
 use super::simd::Work;
+use candle_core::DType;
 use std::marker::PhantomData;
 
 /// Channels a block, and pixels a square.
@@ -20,7 +21,7 @@ const LARGEST: usize = 1 << 16;
 /// One pixel in the channels of a block.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Lanes<T>([T; LANES]);
+pub(super) struct Lanes<T>([T; LANES]);
 
 type Square<T> = [Lanes<T>; LANES];
 
@@ -36,7 +37,12 @@ pub(super) fn pay<const D: usize>(problem: &Problem<D>) -> bool {
 
 /// Swaps rows and columns.
 #[inline(always)]
-fn turn<T: Copy>(square: &mut Square<T>) {
+fn turn<T: Element, const WIDE: bool>(square: &mut Square<T>) {
+    #[cfg(target_arch = "x86_64")]
+    if WIDE && T::DTYPE == DType::F32 {
+        // SAFETY: WIDE says that the processor has AVX-512; the elements are `f32`, sixteen a row.
+        return unsafe { super::avx512::turn(square.as_mut_ptr().cast()) };
+    }
     for i in 0..LANES {
         for j in 0..i {
             let swapped = square[i].0[j];
@@ -48,11 +54,16 @@ fn turn<T: Copy>(square: &mut Square<T>) {
 
 /// The block of image `b` whose first channel is `first`; lanes without a channel are zero.
 #[inline(always)]
-fn pack<T: Element, const D: usize>(call: &Call<T, D>, b: usize, first: usize) -> Vec<Lanes<T>> {
+fn pack<T: Element, const D: usize, const WIDE: bool>(
+    call: &Call<T, D>,
+    b: usize,
+    first: usize,
+    out: &mut Vec<Lanes<T>>,
+) {
     let problem = call.problem;
     let lanes = LANES.min(problem.channels - first);
     let (row, column) = (problem.axes[0].size, problem.axes[0].stride);
-    let mut out = vec![Lanes([T::zero(); LANES]); problem.pixels()];
+    out.resize(problem.pixels(), Lanes([T::zero(); LANES]));
     for (i, out) in out.chunks_mut(row).enumerate() {
         // The row's offset by its number: y, and the planes before it.
         let (mut offset, mut i) = (0, i);
@@ -72,20 +83,19 @@ fn pack<T: Element, const D: usize>(call: &Call<T, D>, b: usize, first: usize) -
                     }
                 }
             }
-            turn(&mut square);
+            turn::<T, WIDE>(&mut square);
             out.copy_from_slice(&square[..out.len()]);
         }
     }
-    out
 }
 
 /// Copies a block's pixels to their channels.
 #[inline(always)]
-fn unpack<T: Element>(pixels: &[Lanes<T>], channels: &mut [&mut [T]]) {
+fn unpack<T: Element, const WIDE: bool>(pixels: &[Lanes<T>], channels: &mut [&mut [T]]) {
     for (i, pixels) in pixels.chunks(LANES).enumerate() {
         let mut square = [Lanes([T::zero(); LANES]); LANES];
         square[..pixels.len()].copy_from_slice(pixels);
-        turn(&mut square);
+        turn::<T, WIDE>(&mut square);
         for (row, channel) in square.iter().zip(channels.iter_mut()) {
             channel[i * LANES..][..pixels.len()].copy_from_slice(&row.0[..pixels.len()]);
         }
@@ -99,20 +109,22 @@ pub(super) struct Forward<'a, 'o, T, M, const K: usize, const D: usize> {
     pub(super) first: usize,
     /// By window and, in that, by channel.
     pub(super) out: Vec<&'o mut [T]>,
+    pub(super) image: &'o mut Vec<Lanes<T>>,
     pub(super) mode: PhantomData<M>,
 }
 
 impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for Forward<'_, '_, T, M, K, D> {
     #[inline(always)]
-    fn run(mut self) {
+    fn run<const WIDE: bool>(mut self) {
         let packed = self.call.problem.contiguous();
         let points = packed.points();
-        let image = pack(&self.call, self.b, self.first);
+        pack::<T, D, WIDE>(&self.call, self.b, self.first, self.image);
+        let image = self.image.as_slice();
         let mut taps = Run::<T, K, D>::new();
         let lanes = self.out.len() / packed.windows;
         for (window, out) in self.out.chunks_exact_mut(lanes).enumerate() {
             for start in (0..points).step_by(RUN) {
-                taps.locate::<M>(&packed, self.call.points, self.b * packed.windows + window, start);
+                taps.locate::<M>(&packed, self.call.points, (self.b * packed.windows + window, start), false);
                 for part in (0..RUN.min(points - start)).step_by(LANES) {
                     let mut square = [Lanes([T::zero(); LANES]); LANES];
                     for (i, sum) in (part..part + LANES).zip(&mut square) {
@@ -127,7 +139,7 @@ impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for Forward<'_
                             }
                         }
                     }
-                    turn(&mut square);
+                    turn::<T, WIDE>(&mut square);
                     for (row, out) in square.iter().zip(out.iter_mut()) {
                         let out = &mut out[start + part..];
                         match out.first_chunk_mut() {
@@ -151,24 +163,32 @@ pub(super) struct Backward<'a, 'o, T, M, const K: usize, const D: usize> {
     pub(super) image: Vec<&'o mut [T]>,
     /// The gradients of the points of all windows, by point; empty where they aren't asked for.
     pub(super) points: &'o mut [T],
+    /// The image and its gradient.
+    pub(super) scratch: &'o mut [Vec<Lanes<T>>; 2],
     pub(super) mode: PhantomData<M>,
 }
 
 impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for Backward<'_, '_, T, M, K, D> {
     #[inline(always)]
-    fn run(mut self) {
+    fn run<const WIDE: bool>(mut self) {
         let packed = self.call.problem.contiguous();
         let (points, channels) = (packed.points(), packed.channels);
         let lanes = LANES.min(channels - self.first);
-        let pixels = if self.points.is_empty() { vec![] } else { pack(&self.call, self.b, self.first) };
         let zero = Lanes([T::zero(); LANES]);
-        let mut image = if self.image.is_empty() { vec![] } else { vec![zero; packed.pixels()] };
+        let [pixels, image] = self.scratch;
+        image.clear();
+        if !self.points.is_empty() {
+            pack::<T, D, WIDE>(&self.call, self.b, self.first, pixels);
+        }
+        if !self.image.is_empty() {
+            image.resize(packed.pixels(), zero);
+        }
         let mut taps = Run::<T, K, D>::new();
         for window in 0..packed.windows {
             let n = self.b * packed.windows + window;
             let grad = &self.grad[(n * channels + self.first) * points..][..lanes * points];
             for start in (0..points).step_by(RUN) {
-                taps.locate::<M>(&packed, self.call.points, n, start);
+                taps.locate::<M>(&packed, self.call.points, (n, start), !pixels.is_empty());
                 let len = RUN.min(points - start);
                 for part in (0..len).step_by(LANES) {
                     let len = LANES.min(len - part);
@@ -180,7 +200,7 @@ impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for Backward<'
                             None => row.0[..len].copy_from_slice(&grad[..len]),
                         }
                     }
-                    turn(&mut square);
+                    turn::<T, WIDE>(&mut square);
                     for (i, grad) in (part..).zip(&square[..len]) {
                         if !taps.is_live(i) {
                             continue;
@@ -188,17 +208,17 @@ impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for Backward<'
                         if !pixels.is_empty() {
                             let out = &mut self.points[(window * points + start + i) * D..][..D];
                             // SAFETY: `pixels` has the pixels of the problem that the run was located with.
-                            out.copy_from_slice(&unsafe { slopes(&taps, i, grad, &pixels) });
+                            out.copy_from_slice(&unsafe { slopes(&taps, i, grad, pixels) });
                         }
                         if !image.is_empty() {
                             // SAFETY: as above.
-                            unsafe { scatter(&taps, i, grad, &mut image) };
+                            unsafe { scatter(&taps, i, grad, image) };
                         }
                     }
                 }
             }
         }
-        unpack(&image, &mut self.image);
+        unpack::<T, WIDE>(image, &mut self.image);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Sampling an image at the points of a grid, eqs. (3) and (5), with gradients for both, eqs. (6) and (7).
 
 mod affine;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod bicubic;
 pub(in crate::ops) mod bilinear;
 pub(in crate::ops) mod cpu;

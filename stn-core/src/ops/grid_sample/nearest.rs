@@ -15,7 +15,7 @@ impl Mode<1> for Nearest {
         for i in 0..RUN {
             let index = round_half_even(places.pixel[i]);
             // Not so under `Padding::Zeros` only; NaN neither.
-            let inside = index >= 0.0 && index <= last;
+            let inside = (index >= 0.0) & (index <= last);
             side.offset[0][i] = whole(if inside { index } else { 0.0 } * stride);
             side.weight[0][i] = if inside { T::one() } else { T::zero() };
             side.live[i] = side.weight[0][i];

@@ -19,12 +19,12 @@ pub(super) struct Forward<'a, 'o, T, M, const K: usize, const D: usize> {
 
 impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for Forward<'_, '_, T, M, K, D> {
     #[inline(always)]
-    fn run(mut self) {
+    fn run<const WIDE: bool>(mut self) {
         let problem = self.call.problem;
         let len = self.out.first().map_or(0, |out| out.len());
         let mut taps = Run::<T, K, D>::new();
         for start in (0..len).step_by(RUN) {
-            taps.locate::<M>(problem, self.call.points, self.n, self.first + start);
+            taps.locate::<M>(problem, self.call.points, (self.n, self.first + start), false);
             for (c, out) in self.out.iter_mut().enumerate() {
                 let channel = problem.channel(self.call.input, self.n / problem.windows, c);
                 let out = &mut out[start..];
@@ -66,13 +66,13 @@ pub(super) struct GradPoints<'a, 'o, T, M, const K: usize, const D: usize> {
 
 impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for GradPoints<'_, '_, T, M, K, D> {
     #[inline(always)]
-    fn run(self) {
+    fn run<const WIDE: bool>(self) {
         let problem = self.call.problem;
         let points = problem.points();
         let mut taps = Run::<T, K, D>::new();
         for (i, out) in self.out.chunks_mut(RUN * D).enumerate() {
             let first = self.first + i * RUN;
-            taps.locate::<M>(problem, self.call.points, self.n, first);
+            taps.locate::<M>(problem, self.call.points, (self.n, first), true);
             let mut sums = [[T::zero(); RUN]; D];
             for c in 0..problem.channels {
                 let channel = problem.channel(self.call.input, self.n / problem.windows, c);
@@ -133,14 +133,14 @@ pub(super) struct GradImage<'a, 'o, T, M, const K: usize, const D: usize> {
 
 impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for GradImage<'_, '_, T, M, K, D> {
     #[inline(always)]
-    fn run(mut self) {
+    fn run<const WIDE: bool>(mut self) {
         let problem = self.call.problem;
         let points = problem.points();
         let band = self.start..self.start + self.out.first().map_or(0, |out| out.len());
         let mut taps = Run::<T, K, D>::new();
         for n in self.b * problem.windows..(self.b + 1) * problem.windows {
             for first in (0..points).step_by(RUN) {
-                taps.locate::<M>(problem, self.call.points, n, first);
+                taps.locate::<M>(problem, self.call.points, (n, first), false);
                 let len = RUN.min(points - first);
                 if !taps.reach(&band, len) {
                     continue;

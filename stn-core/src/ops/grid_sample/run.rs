@@ -6,39 +6,74 @@ use super::problem::Problem;
 use super::side::{Mode, RUN, Side};
 use std::ops::Range;
 
+/// The most taps a point has: bicubic in two dimensions.
+const MOST: usize = 16;
+
 /// The taps of `RUN` points in `D` dimensions, `K` along each: `K^D` of them a point, numbered with x running fastest.
 pub(in crate::ops) struct Run<T, const K: usize, const D: usize> {
     sides: [Side<T, K>; D],
     /// Zero where no pixel is in reach, else one.
     live: [T; RUN],
+    offsets: [[usize; RUN]; MOST],
+    weights: [[T; RUN]; MOST],
+    /// The weights' derivatives by the normalised coordinates.
+    slopes: [[[T; RUN]; MOST]; D],
     coordinates: [[f64; RUN]; D],
 }
 
 impl<T: Element, const K: usize, const D: usize> Run<T, K, D> {
-    /// The number of taps.
+    /// The number of taps of a point.
     pub(in crate::ops) const TAPS: usize = K.pow(D as u32);
 
     pub(in crate::ops) fn new() -> Self {
-        let coordinates = [[0.0; RUN]; D];
-        Self { sides: std::array::from_fn(|_| Side::new()), live: [T::zero(); RUN], coordinates }
+        Self {
+            sides: std::array::from_fn(|_| Side::new()),
+            live: [T::zero(); RUN],
+            offsets: [[0; RUN]; MOST],
+            weights: [[T::zero(); RUN]; MOST],
+            slopes: [[[T::zero(); RUN]; MOST]; D],
+            coordinates: [[0.0; RUN]; D],
+        }
     }
 
-    /// Finds the taps of the points from number `first` of window `n` on. Behind the window's last point there are taps too, of any
-    /// places within the image.
+    /// Finds the taps of the points from number `first` of window `n` on; the slopes only where they are wanted. Behind the window's last
+    /// point there are taps too, of any places within the image.
     #[inline(always)]
     pub(in crate::ops) fn locate<M: Mode<K>>(
         &mut self,
         problem: &Problem<D>,
         points: Points<T>,
-        n: usize,
-        first: usize,
+        (n, first): (usize, usize),
+        slopes: bool,
     ) {
         points.run(problem, n, first, &mut self.coordinates);
         self.live = [T::one(); RUN];
         for (d, side) in self.sides.iter_mut().enumerate() {
             M::taps(&problem.axes[d], &self.coordinates[d], side);
-            for (live, side) in self.live.iter_mut().zip(&side.live) {
-                *live *= *side;
+            multiply(&mut self.live, &side.live);
+        }
+        for t in 0..Self::TAPS {
+            let mut tap = t;
+            (self.offsets[t], self.weights[t]) = ([0; RUN], [T::one(); RUN]);
+            for side in &self.sides {
+                for (offset, along) in self.offsets[t].iter_mut().zip(&side.offset[tap % K]) {
+                    *offset += along;
+                }
+                multiply(&mut self.weights[t], &side.weight[tap % K]);
+                tap /= K;
+            }
+        }
+        if slopes {
+            for (along, slopes) in self.slopes.iter_mut().enumerate() {
+                for (t, slopes) in slopes[..Self::TAPS].iter_mut().enumerate() {
+                    let mut tap = t;
+                    *slopes = [T::one(); RUN];
+                    for (d, side) in self.sides.iter().enumerate() {
+                        let factors = if d == along { &side.slope } else { &side.weight };
+                        multiply(slopes, &factors[tap % K]);
+                        tap /= K;
+                    }
+                }
             }
         }
     }
@@ -46,33 +81,18 @@ impl<T: Element, const K: usize, const D: usize> Run<T, K, D> {
     /// The place of tap `t` of point `i` in the image, counted in elements: less than `Problem::extent`.
     #[inline(always)]
     pub(in crate::ops) fn offset(&self, t: usize, i: usize) -> usize {
-        let (mut offset, mut t) = (0, t);
-        for side in &self.sides {
-            offset += side.offset[t % K][i];
-            t /= K;
-        }
-        offset
+        self.offsets[t][i]
     }
 
     #[inline(always)]
     pub(in crate::ops) fn weight(&self, t: usize, i: usize) -> T {
-        let (mut weight, mut t) = (T::one(), t);
-        for side in &self.sides {
-            weight *= side.weight[t % K][i];
-            t /= K;
-        }
-        weight
+        self.weights[t][i]
     }
 
     /// The derivative of the weight by the normalised coordinate number `along`: x, y, z.
     #[inline(always)]
     pub(in crate::ops) fn slope(&self, t: usize, i: usize, along: usize) -> T {
-        let (mut slope, mut t) = (T::one(), t);
-        for (d, side) in self.sides.iter().enumerate() {
-            slope *= if d == along { side.slope[t % K][i] } else { side.weight[t % K][i] };
-            t /= K;
-        }
-        slope
+        self.slopes[along][t][i]
     }
 
     #[inline(always)]
@@ -93,5 +113,12 @@ impl<T: Element, const K: usize, const D: usize> Run<T, K, D> {
     #[inline(always)]
     pub(in crate::ops) fn outer(&self, k: usize, i: usize) -> usize {
         self.sides[D - 1].offset[k][i]
+    }
+}
+
+#[inline(always)]
+fn multiply<T: Element>(products: &mut [T; RUN], factors: &[T; RUN]) {
+    for (product, &factor) in products.iter_mut().zip(factors) {
+        *product *= factor;
     }
 }

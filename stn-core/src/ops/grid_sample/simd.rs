@@ -6,7 +6,8 @@
 /// A piece of work whose loops are worth wider registers than the baseline's.
 pub(in crate::ops) trait Work {
     /// Does it. Implementations are `#[inline(always)]`: only what is inlined is compiled for the wider set.
-    fn run(self);
+    /// `WIDE` says that the processor has AVX-512 F, BW, DQ and VL.
+    fn run<const WIDE: bool>(self);
 }
 
 /// Does the work with the widest registers that this processor has.
@@ -26,17 +27,17 @@ pub(in crate::ops) fn run(work: impl Work) {
             return unsafe { avx2(work) };
         }
     }
-    work.run()
+    work.run::<false>()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn avx512(work: impl Work) {
-    work.run()
+    work.run::<true>()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn avx2(work: impl Work) {
-    work.run()
+    work.run::<false>()
 }
