@@ -1,10 +1,13 @@
 //! The kernels for images of few channels: vectors go along the points, one channel after the other.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512;
 use super::cpu::Call;
 use super::element::Element;
 use super::run::Run;
 use super::side::{Mode, RUN};
 use super::simd::Work;
+use candle_core::DType;
 use std::marker::PhantomData;
 
 /// The values of some points of window `n` in all channels.
@@ -25,14 +28,15 @@ impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for Forward<'_
         let mut taps = Run::<T, K, D>::new();
         for start in (0..len).step_by(RUN) {
             taps.locate::<M>(problem, self.call.points, (self.n, self.first + start), false);
+            let pairs = WIDE && taps.pair(problem);
             for (c, out) in self.out.iter_mut().enumerate() {
                 let channel = problem.channel(self.call.input, self.n / problem.windows, c);
                 let out = &mut out[start..];
                 if let Some(out) = out.first_chunk_mut() {
-                    values(&taps, channel, out);
+                    values(&taps, pairs, channel, out);
                 } else {
                     let mut part = [T::zero(); RUN];
-                    values(&taps, channel, &mut part);
+                    values(&taps, pairs, channel, &mut part);
                     out.copy_from_slice(&part[..out.len()]);
                 }
             }
@@ -40,9 +44,20 @@ impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for Forward<'_
     }
 }
 
-/// The values of a run in one channel.
+/// The values of a run in one channel. `pairs` says that the processor has AVX-512 and that the run is paired.
 #[inline(always)]
-fn values<T: Element, const K: usize, const D: usize>(taps: &Run<T, K, D>, channel: &[T], out: &mut [T; RUN]) {
+fn values<T: Element, const K: usize, const D: usize>(
+    taps: &Run<T, K, D>,
+    pairs: bool,
+    channel: &[T],
+    out: &mut [T; RUN],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if pairs && T::DTYPE == DType::F32 {
+        let (taps, out) = ((&raw const *taps).cast(), (&raw mut *out).cast());
+        // SAFETY: T is `f32`; the run is paired, and the channel `Problem::extent` long, which no offset of a located run reaches.
+        return unsafe { avx512::values::<K, D>(&*taps, channel.as_ptr().cast(), &mut *out) };
+    }
     for (i, out) in out.iter_mut().enumerate() {
         let mut sum = T::zero();
         for t in 0..Run::<T, K, D>::TAPS {
@@ -73,16 +88,17 @@ impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for GradPoints
         for (i, out) in self.out.chunks_mut(RUN * D).enumerate() {
             let first = self.first + i * RUN;
             taps.locate::<M>(problem, self.call.points, (self.n, first), true);
+            let pairs = WIDE && taps.pair(problem);
             let mut sums = [[T::zero(); RUN]; D];
             for c in 0..problem.channels {
                 let channel = problem.channel(self.call.input, self.n / problem.windows, c);
                 let grad = &self.grad[(self.n * problem.channels + c) * points + first..][..out.len() / D];
                 if let Some(grad) = grad.first_chunk() {
-                    add_slopes(&taps, channel, grad, &mut sums);
+                    add_slopes(&taps, pairs, channel, grad, &mut sums);
                 } else {
                     let mut part = [T::zero(); RUN];
                     part[..grad.len()].copy_from_slice(grad);
-                    add_slopes(&taps, channel, &part, &mut sums);
+                    add_slopes(&taps, pairs, channel, &part, &mut sums);
                 }
             }
             for (i, out) in out.chunks_exact_mut(D).enumerate() {
@@ -94,14 +110,21 @@ impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for GradPoints
     }
 }
 
-/// Adds the gradients of a run that come from one channel.
+/// Adds the gradients of a run that come from one channel; `pairs` as above.
 #[inline(always)]
 fn add_slopes<T: Element, const K: usize, const D: usize>(
     taps: &Run<T, K, D>,
+    pairs: bool,
     channel: &[T],
     grad: &[T; RUN],
     sums: &mut [[T; RUN]; D],
 ) {
+    #[cfg(target_arch = "x86_64")]
+    if pairs && T::DTYPE == DType::F32 {
+        let (taps, grad, sums) = ((&raw const *taps).cast(), (&raw const *grad).cast(), (&raw mut *sums).cast());
+        // SAFETY: T is `f32`; the run is paired, and the channel `Problem::extent` long, which no offset of a located run reaches.
+        return unsafe { avx512::add_slopes::<K, D>(&*taps, channel.as_ptr().cast(), &*grad, &mut *sums) };
+    }
     for i in 0..RUN {
         let mut slopes = [T::zero(); D];
         for t in 0..Run::<T, K, D>::TAPS {

@@ -7,17 +7,20 @@ use super::side::{Mode, RUN, Side};
 use std::ops::Range;
 
 /// The most taps a point has: bicubic in two dimensions.
-const MOST: usize = 16;
+pub(super) const MOST: usize = 16;
 
 /// The taps of `RUN` points in `D` dimensions, `K` along each: `K^D` of them a point, numbered with x running fastest.
 pub(in crate::ops) struct Run<T, const K: usize, const D: usize> {
     sides: [Side<T, K>; D],
     /// Zero where no pixel is in reach, else one.
-    live: [T; RUN],
-    offsets: [[usize; RUN]; MOST],
-    weights: [[T; RUN]; MOST],
-    /// The weights' derivatives by the normalised coordinates.
-    slopes: [[[T; RUN]; MOST]; D],
+    pub(super) live: [T; RUN],
+    /// The places of the taps in the image, counted in elements: less than `Problem::extent`.
+    pub(super) offsets: [[usize; RUN]; MOST],
+    pub(super) weights: [[T; RUN]; MOST],
+    /// The weights' derivatives by the normalised coordinates x, y and z.
+    pub(super) slopes: [[[T; RUN]; MOST]; D],
+    /// Where a tap is in a pair of neighbours, 0 or 1: see [`Run::pair`].
+    pub(super) picks: [[u32; RUN]; 2],
     coordinates: [[f64; RUN]; D],
 }
 
@@ -32,6 +35,7 @@ impl<T: Element, const K: usize, const D: usize> Run<T, K, D> {
             offsets: [[0; RUN]; MOST],
             weights: [[T::zero(); RUN]; MOST],
             slopes: [[[T::zero(); RUN]; MOST]; D],
+            picks: [[0; RUN]; 2],
             coordinates: [[0.0; RUN]; D],
         }
     }
@@ -76,6 +80,22 @@ impl<T: Element, const K: usize, const D: usize> Run<T, K, D> {
                 }
             }
         }
+    }
+
+    /// Makes of the two taps along x one load of two neighbours, where that is possible: in rows without gaps, of two pixels at least.
+    /// The pair starts `picks[0]` before the first tap: at the end of a row, both taps are its last pixel.
+    #[inline(always)]
+    pub(in crate::ops) fn pair(&mut self, problem: &Problem<D>) -> bool {
+        let possible = K == 2 && problem.axes[0].stride == 1 && problem.axes[0].size >= 2;
+        if possible {
+            let (last, [first, second]) = (problem.axes[0].size - 2, [0, 1].map(|k| &self.sides[0].offset[k % K]));
+            for i in 0..RUN {
+                let start = if first[i] < last { first[i] } else { last };
+                self.picks[0][i] = (first[i] - start) as u32;
+                self.picks[1][i] = (second[i] - start) as u32;
+            }
+        }
+        possible
     }
 
     /// The place of tap `t` of point `i` in the image, counted in elements: less than `Problem::extent`.
