@@ -201,26 +201,18 @@ impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for Backward<'
                         }
                     }
                     turn::<T, WIDE>(&mut square);
-                    let mut slopes = [[zero; LANES]; D];
-                    for (i, grad) in square[..len].iter().enumerate().filter(|(i, _)| taps.is_live(part + i)) {
+                    for (i, grad) in (part..).zip(&square[..len]) {
+                        if !taps.is_live(i) {
+                            continue;
+                        }
                         if !pixels.is_empty() {
+                            let out = &mut self.points[(window * points + start + i) * D..][..D];
                             // SAFETY: `pixels` has the pixels of the problem that the run was located with.
-                            unsafe { slopes_of(&taps, part + i, grad, pixels, &mut slopes) };
+                            out.copy_from_slice(&unsafe { slopes(&taps, i, grad, pixels) });
                         }
                         if !image.is_empty() {
                             // SAFETY: as above.
-                            unsafe { scatter(&taps, part + i, grad, image) };
-                        }
-                    }
-                    if !pixels.is_empty() {
-                        let out = &mut self.points[(window * points + start + part) * D..][..len * D];
-                        for (d, slopes) in slopes.iter_mut().enumerate() {
-                            turn::<T, WIDE>(slopes);
-                            let mut sums = zero.0;
-                            for row in slopes.iter() {
-                                sums.iter_mut().zip(&row.0).for_each(|(sum, &slope)| *sum += slope);
-                            }
-                            out[d..].iter_mut().step_by(D).zip(sums).for_each(|(out, sum)| *out = sum);
+                            unsafe { scatter(&taps, i, grad, image) };
                         }
                     }
                 }
@@ -230,18 +222,17 @@ impl<T: Element, M: Mode<K>, const K: usize, const D: usize> Work for Backward<'
     }
 }
 
-/// The gradient of point `i` in each of a block's channels, into row `i` of the squares, by coordinate.
+/// The gradient of point `i`, summed over a block's channels.
 ///
 /// # Safety
 /// The run was located in an image of as many pixels.
 #[inline(always)]
-unsafe fn slopes_of<T: Element, const K: usize, const D: usize>(
+unsafe fn slopes<T: Element, const K: usize, const D: usize>(
     taps: &Run<T, K, D>,
     i: usize,
     grad: &Lanes<T>,
     pixels: &[Lanes<T>],
-    out: &mut [Square<T>; D],
-) {
+) -> [T; D] {
     let mut sums = [[T::zero(); LANES]; D];
     for t in 0..Run::<T, K, D>::TAPS {
         // SAFETY: the caller's.
@@ -253,11 +244,20 @@ unsafe fn slopes_of<T: Element, const K: usize, const D: usize>(
             }
         }
     }
-    for (sums, out) in sums.iter().zip(out) {
-        for ((out, &sum), &grad) in out[i % LANES].0.iter_mut().zip(sums).zip(&grad.0) {
-            *out = grad * sum;
+    sums.map(|mut sums| {
+        for (sum, &grad) in sums.iter_mut().zip(&grad.0) {
+            *sum *= grad;
         }
-    }
+        // By halves, as vectors can.
+        let mut len = LANES / 2;
+        while len > 0 {
+            for c in 0..len {
+                sums[c] = sums[c] + sums[c + len];
+            }
+            len /= 2;
+        }
+        sums[0]
+    })
 }
 
 /// Gives the gradient of point `i` back to the pixels.
