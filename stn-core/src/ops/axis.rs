@@ -5,6 +5,9 @@ use super::{GridSampleConfig, Padding};
 /// Coordinates further out than this many pixels count as infinite: an `f64` has no halves there.
 const FAR: f64 = (1u64 << 51) as f64;
 
+/// How many coordinates are placed at a time: the loops over them are of constant length, and their arrays stay in the nearest cache.
+pub(in crate::ops) const RUN: usize = 64;
+
 /// One side of the image.
 #[derive(Clone, Copy)]
 pub(in crate::ops) struct Axis {
@@ -14,7 +17,7 @@ pub(in crate::ops) struct Axis {
     pub(in crate::ops) padding: Padding,
     align_corners: bool,
     /// The last pixel's index.
-    last: f64,
+    pub(in crate::ops) last: f64,
     /// pixel = (g + 1) * scale + shift.
     scale: f64,
     shift: f64,
@@ -27,6 +30,12 @@ pub(in crate::ops) struct Position {
     pub(in crate::ops) slope: f64,
 }
 
+/// The places of a run of coordinates; a pixel is NaN where no pixel is in reach.
+pub(in crate::ops) struct Positions {
+    pub(in crate::ops) pixel: [f64; RUN],
+    pub(in crate::ops) slope: [f64; RUN],
+}
+
 impl Axis {
     pub(in crate::ops) fn new(size: usize, stride: usize, cfg: GridSampleConfig) -> Self {
         let last = size as f64 - 1.0;
@@ -34,7 +43,13 @@ impl Axis {
         Self { size, stride, padding: cfg.padding, align_corners: cfg.align_corners, last, scale, shift }
     }
 
+    /// The same side of an image that lies differently in memory.
+    pub(in crate::ops) fn with_stride(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
     /// The place of a coordinate before any padding.
+    #[inline(always)]
     fn place(&self, g: f64) -> Position {
         Position { pixel: (g + 1.0) * self.scale + self.shift, slope: self.scale }
     }
@@ -52,6 +67,36 @@ impl Axis {
         }
     }
 
+    /// The same for a run of coordinates.
+    #[inline(always)]
+    pub(in crate::ops) fn padded_run(&self, g: &[f64; RUN]) -> Positions {
+        let mut places = Positions { pixel: [0.0; RUN], slope: [0.0; RUN] };
+        match self.padding {
+            // Without branches, for the processor's vectors.
+            Padding::Zeros => {
+                for i in 0..RUN {
+                    let Position { pixel: p, slope } = self.place(g[i]);
+                    places.pixel[i] = if (p >= -1.0) & (p < self.last + 1.0) { p } else { f64::NAN };
+                    places.slope[i] = slope;
+                }
+            }
+            Padding::Border => {
+                for i in 0..RUN {
+                    let Position { pixel: p, slope } = self.place(g[i]);
+                    let Position { pixel, slope } = self.clipped(p, slope);
+                    (places.pixel[i], places.slope[i]) = (pixel, slope);
+                }
+            }
+            Padding::Reflection => {
+                for i in 0..RUN {
+                    let place = self.padded(g[i]).unwrap_or(Position { pixel: f64::NAN, slope: 0.0 });
+                    (places.pixel[i], places.slope[i]) = (place.pixel, place.slope);
+                }
+            }
+        }
+        places
+    }
+
     /// The place of a coordinate whose taps are padded one by one, made small enough for whole numbers. `reach` is how many pixels
     /// before and behind the coordinate there are taps.
     pub(in crate::ops) fn unpadded(&self, g: f64, reach: f64) -> Option<Position> {
@@ -66,12 +111,11 @@ impl Axis {
     }
 
     /// Clips to the image. Equality counts as outside; NaN becomes the first pixel.
+    #[inline(always)]
     fn clipped(&self, p: f64, slope: f64) -> Position {
-        if p > 0.0 && p < self.last {
-            Position { pixel: p, slope }
-        } else {
-            Position { pixel: if p >= self.last { self.last } else { 0.0 }, slope: 0.0 }
-        }
+        let inside = (p > 0.0) & (p < self.last);
+        let edge = if p >= self.last { self.last } else { 0.0 };
+        Position { pixel: if inside { p } else { edge }, slope: if inside { slope } else { 0.0 } }
     }
 
     /// Reflects at the centres of the corner pixels or at their outer edges, then clips.
@@ -105,14 +149,24 @@ impl Axis {
     }
 }
 
-/// The nearest whole number, of two equally near ones the even one. Adding 1.5 * 2^52 leaves no bits for a fraction; the libraries'
-/// functions are calls on processors of the baseline. For numbers up to [`FAR`].
+/// Leaves no bits for a fraction in a number up to [`FAR`] that it is added to.
+const SHIFT: f64 = 1.5 * (1u64 << 52) as f64;
+
+/// The nearest whole number, of two equally near ones the even one, for numbers up to [`FAR`]. The libraries' functions are calls on
+/// processors of the baseline.
+#[inline(always)]
 pub(in crate::ops) fn round_half_even(p: f64) -> f64 {
-    const SHIFT: f64 = 1.5 * (1u64 << 52) as f64;
     (p + SHIFT) - SHIFT
 }
 
+/// A whole number from 0 to [`FAR`] as an integer: the last bits of the shifted number. Unlike a cast it is two additions in any register.
+#[inline(always)]
+pub(in crate::ops) fn whole(p: f64) -> usize {
+    (p + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()) as usize
+}
+
 /// The largest whole number not above `p`, for numbers up to [`FAR`].
+#[inline(always)]
 pub(in crate::ops) fn floor(p: f64) -> f64 {
     let round = round_half_even(p);
     if round > p { round - 1.0 } else { round }
@@ -129,6 +183,9 @@ mod tests {
         for p in halves.chain(odd) {
             assert_eq!(floor(p), p.floor(), "{p}");
             assert_eq!(round_half_even(p), p.round_ties_even(), "{p}");
+            if p >= 0.0 {
+                assert_eq!(whole(p.floor()), p as usize, "{p}");
+            }
         }
     }
 }

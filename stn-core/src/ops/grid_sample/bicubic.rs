@@ -1,9 +1,9 @@
 //! Cubic convolution (Keys 1981) with a = -0.75, as in PyTorch: along each side the four pixels round the coordinate. The padding acts on
 //! the taps, not on the coordinate.
 
-use super::side::{Mode, Outside, Reads, Side};
+use super::element::Element;
+use super::side::{Mode, Outside, RUN, Side};
 use crate::ops::axis::{Axis, floor};
-use crate::ops::real::Real;
 
 pub(super) struct Bicubic;
 
@@ -12,32 +12,44 @@ pub(super) const A: f64 = -0.75;
 
 impl Mode<4> for Bicubic {
     #[inline(always)]
-    fn side<T: Real>(axis: &Axis, g: f64) -> Option<Side<T, 4>> {
+    fn taps<T: Element>(axis: &Axis, g: &[f64; RUN], side: &mut Side<T, 4>) {
+        for (i, &g) in g.iter().enumerate() {
+            let place = axis.unpadded(g, 2.0);
+            side.live[i] = if place.is_some() { T::one() } else { T::zero() };
+            for k in 0..4 {
+                (side.offset[k][i], side.weight[k][i], side.slope[k][i]) = (0, T::zero(), T::zero());
+            }
+            let Some(place) = place else { continue };
+            let floor = floor(place.pixel);
+            let (weights, slopes) = weights(place.pixel - floor);
+            for k in 0..4 {
+                let (index, inside) = axis.tap(floor as isize - 1 + k as isize);
+                side.offset[k][i] = index * axis.stride;
+                if inside {
+                    side.weight[k][i] = T::narrow(weights[k]);
+                    side.slope[k][i] = T::narrow(slopes[k] * place.slope);
+                }
+            }
+        }
+    }
+
+    fn outside<T: Element>(axis: &Axis, g: f64) -> Option<Outside<T>> {
         let place = axis.unpadded(g, 2.0)?;
         let floor = floor(place.pixel);
         let (weights, slopes) = weights(place.pixel - floor);
-        let mut side = Side {
-            reads: Reads { offset: [0; 4], weight: [T::zero(); 4] },
-            slope: [T::zero(); 4],
-            scale: T::from_f64(place.slope),
-            outside: Outside { weight: T::zero(), slope: T::zero() },
-        };
-        for i in 0..4 {
-            let (index, inside) = axis.tap(floor as isize - 1 + i as isize);
-            let (weight, slope) = (T::from_f64(weights[i]), T::from_f64(slopes[i]));
-            side.reads.offset[i] = index * axis.stride;
-            if inside {
-                (side.reads.weight[i], side.slope[i]) = (weight, slope);
-            } else {
-                side.outside.weight += weight;
-                side.outside.slope += slope * side.scale;
+        let mut outside = Outside { weight: T::zero(), slope: T::zero() };
+        for k in 0..4 {
+            if !axis.tap(floor as isize - 1 + k as isize).1 {
+                outside.weight += T::narrow(weights[k]);
+                outside.slope += T::narrow(slopes[k] * place.slope);
             }
         }
-        Some(side)
+        Some(outside)
     }
 }
 
 /// The weights of the pixels at -1, 0, 1 and 2 for a coordinate `t` between 0 and 1, and their derivatives by `t`.
+#[inline(always)]
 fn weights(t: f64) -> ([f64; 4], [f64; 4]) {
     let near = |u: f64| ((A + 2.0) * u - (A + 3.0)) * u * u + 1.0;
     let far = |u: f64| ((A * u - 5.0 * A) * u + 8.0 * A) * u - 4.0 * A;

@@ -1,35 +1,52 @@
-//! Bilinear interpolation, eq. (5): along each side the two pixels round the coordinate.
+//! Bilinear interpolation, eq. (5), and trilinear, eq. (9): along each side the two pixels round the coordinate.
 
-use super::side::{Mode, Outside, Reads, Side};
-use crate::ops::axis::{Axis, floor};
-use crate::ops::real::Real;
+use super::element::Element;
+use super::side::{Mode, Outside, RUN, Side};
+use crate::ops::axis::{Axis, floor, whole};
 
-pub(super) struct Bilinear;
+pub(in crate::ops) struct Bilinear;
 
 impl Mode<2> for Bilinear {
     #[inline(always)]
-    fn side<T: Real>(axis: &Axis, g: f64) -> Option<Side<T, 2>> {
+    fn taps<T: Element>(axis: &Axis, g: &[f64; RUN], side: &mut Side<T, 2>) {
+        let places = axis.padded_run(g);
+        let (last, stride) = (axis.last, axis.stride as f64);
+        // -1 to the last pixel, or NaN, which fails all comparisons. One short loop an array: the compiler vectorises those.
+        let first = places.pixel.map(floor);
+        for i in 0..RUN {
+            side.offset[0][i] = whole(if first[i] >= 0.0 { first[i] } else { 0.0 } * stride);
+        }
+        for i in 0..RUN {
+            side.offset[1][i] = whole(if first[i] < last { first[i] + 1.0 } else { last } * stride);
+        }
+        for i in 0..RUN {
+            let t = T::narrow(places.pixel[i] - first[i]);
+            side.weight[0][i] = if first[i] >= 0.0 { T::one() - t } else { T::zero() };
+        }
+        for i in 0..RUN {
+            let t = T::narrow(places.pixel[i] - first[i]);
+            side.weight[1][i] = if first[i] < last { t } else { T::zero() };
+        }
+        for i in 0..RUN {
+            side.slope[0][i] = T::narrow(if first[i] >= 0.0 { -places.slope[i] } else { 0.0 });
+        }
+        for i in 0..RUN {
+            side.slope[1][i] = T::narrow(if first[i] < last { places.slope[i] } else { 0.0 });
+        }
+        for i in 0..RUN {
+            side.live[i] = if first[i].is_nan() { T::zero() } else { T::one() };
+        }
+    }
+
+    fn outside<T: Element>(axis: &Axis, g: f64) -> Option<Outside<T>> {
         let place = axis.padded(g)?;
-        let floor = floor(place.pixel);
-        let first = floor as isize; // -1 to the last pixel
-        let t = T::from_f64(place.pixel - floor);
-        let inside = [first >= 0, first + 1 < axis.size as isize];
-        let keep = |inside: bool, x: T| if inside { x } else { T::zero() };
+        let first = floor(place.pixel);
+        let (t, scale) = (T::narrow(place.pixel - first), T::narrow(place.slope));
         let drop = |inside: bool, x: T| if inside { T::zero() } else { x };
-        let (weight, one) = ([T::one() - t, t], T::one());
-        let index = [first.max(0) as usize, (first + 1).min(axis.size as isize - 1) as usize];
-        let scale = T::from_f64(place.slope);
-        Some(Side {
-            reads: Reads {
-                offset: index.map(|i| i * axis.stride),
-                weight: [keep(inside[0], weight[0]), keep(inside[1], weight[1])],
-            },
-            slope: [keep(inside[0], T::zero() - one), keep(inside[1], one)],
-            scale,
-            outside: Outside {
-                weight: drop(inside[0], weight[0]) + drop(inside[1], weight[1]),
-                slope: (drop(inside[1], one) - drop(inside[0], one)) * scale,
-            },
+        let inside = [first >= 0.0, first < axis.last];
+        Some(Outside {
+            weight: drop(inside[0], T::one() - t) + drop(inside[1], t),
+            slope: drop(inside[1], scale) - drop(inside[0], scale),
         })
     }
 }

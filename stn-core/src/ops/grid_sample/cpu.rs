@@ -1,197 +1,219 @@
-//! The CPU kernels of the sampler: forward and the backward passes are the same walk over the taps of the output's pixels, row by row.
+//! The CPU kernels of the samplers of images and volumes: how the work is divided.
+//!
+//! Every sum is formed by one task in an order of its own, so that the bits do not depend on the number of threads.
 
+use super::element::Element;
+use super::lanes::{self, LANES};
+use super::planar;
 use super::points::Points;
-use super::side::{Mode, Side};
-use super::taps::{Problem, Taps};
-use crate::ops::real::Real;
+use super::problem::Problem;
+use super::side::Mode;
+use super::simd::run;
 use crate::ops::targets::{row_sums, theta_gradient};
 use rayon::prelude::*;
+use std::marker::PhantomData;
 
-/// Work is split into about this many parts where there are enough images; what the parts are changes no result.
-const PARTS: usize = 16;
+/// About as many points are a task.
+const PART: usize = 4096;
 
-/// The sampled windows, (B k, C, H', W'). `fill` is what lies outside the image, one number a channel; zeros if there are none.
-pub(super) fn forward<T: Real, M: Mode<K>, const K: usize>(
-    problem: &Problem,
-    input: &[T],
-    points: Points<T>,
-    fill: &[T],
-) -> Vec<T> {
-    let (pixels, (height, width)) = (problem.pixels(), problem.out);
-    let mut out = vec![T::zero(); problem.output_shape().elem_count()];
+/// What is sampled, and where.
+pub(in crate::ops) struct Call<'a, T, const D: usize> {
+    pub(in crate::ops) problem: &'a Problem<D>,
+    pub(in crate::ops) input: &'a [T],
+    pub(in crate::ops) points: Points<'a, T>,
+}
+
+impl<T: Copy, const D: usize> Clone for Call<'_, T, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Copy, const D: usize> Copy for Call<'_, T, D> {}
+
+/// Cuts each of the maps of `size` that `data` consists of into parts of `part`, and gathers the parts of the same place in `channels`
+/// maps that follow one another: what one task writes.
+fn cut<T>(data: &mut [T], channels: usize, size: usize, part: usize) -> Vec<Vec<&mut [T]>> {
+    let parts = size.div_ceil(part);
+    let mut tasks: Vec<Vec<&mut [T]>> = vec![];
+    for (i, map) in data.chunks_exact_mut(size).enumerate() {
+        if i % channels == 0 {
+            tasks.extend((0..parts).map(|_| Vec::with_capacity(channels)));
+        }
+        let first = tasks.len() - parts;
+        tasks[first..].iter_mut().zip(map.chunks_mut(part)).for_each(|(task, part)| task.push(part));
+    }
+    tasks
+}
+
+/// Gathers the maps of `size` that `data` consists of by image and block of channels: `windows` times a part of `channels` maps.
+fn blocks<T>(data: &mut [T], windows: usize, channels: usize, size: usize) -> Vec<Vec<&mut [T]>> {
+    let blocks = channels.div_ceil(LANES);
+    let mut tasks: Vec<Vec<&mut [T]>> = vec![];
+    for (i, map) in data.chunks_exact_mut(size).enumerate() {
+        if i % (channels * windows) == 0 {
+            tasks.extend((0..blocks).map(|_| vec![]));
+        }
+        let block = tasks.len() - blocks + i % channels / LANES;
+        tasks[block].push(map);
+    }
+    tasks
+}
+
+/// Whole rows of a window, about `PART` points of them.
+fn part_of<const D: usize>(problem: &Problem<D>) -> usize {
+    let width = problem.out[D - 1];
+    (PART / width).max(1) * width
+}
+
+/// The sampled windows, (B k, C, H', W').
+pub(in crate::ops) fn forward<T: Element, M: Mode<K>, const K: usize, const D: usize>(call: Call<T, D>) -> Vec<T> {
+    let problem = call.problem;
+    let (points, channels) = (problem.points(), problem.channels);
+    let mut out = vec![T::zero(); problem.all_windows() * channels * points];
     if out.is_empty() {
         return out;
     }
-    let rows = height.div_ceil(PARTS.div_ceil(problem.images * problem.windows));
-    out.par_chunks_mut(problem.channels * pixels).enumerate().for_each(|(n, window)| {
-        // The same rows of all channels.
-        let mut parts: Vec<Vec<&mut [T]>> = (0..height.div_ceil(rows)).map(|_| vec![]).collect();
-        for channel in window.chunks_exact_mut(pixels) {
-            parts.iter_mut().zip(channel.chunks_mut(rows * width)).for_each(|(part, rows)| part.push(rows));
-        }
-        parts.into_par_iter().enumerate().for_each(|(i, mut part)| {
-            let (mut taps, mut outside) = (Vec::with_capacity(width), vec![]);
-            for row in 0..part[0].len() / width {
-                let at = (n, i * rows + row);
-                problem.taps::<T, M, K, _>(points, at, |side| side.reads, &mut taps);
-                if !fill.is_empty() {
-                    problem.taps::<T, M, K, _>(points, at, |side| side.outside, &mut outside);
-                }
-                for (c, out) in part.iter_mut().enumerate() {
-                    let channel = problem.channel(input, n / problem.windows, c);
-                    let out = &mut out[row * width..][..width];
-                    for (out, taps) in out.iter_mut().zip(&taps) {
-                        if let Some(taps) = taps {
-                            *out = taps.value(channel);
-                        }
-                    }
-                    for (out, outside) in out.iter_mut().zip(&outside) {
-                        let weight = outside.map_or(T::one(), |taps| taps.weight());
-                        if weight != T::zero() {
-                            *out += weight * fill[c];
-                        }
-                    }
-                }
-            }
+    let mode = PhantomData::<M>;
+    if lanes::pay(problem) {
+        let count = channels.div_ceil(LANES);
+        let tasks = blocks(&mut out, problem.windows, channels, points).into_par_iter().enumerate();
+        // A buffer a thread, more or less: fresh memory is slow.
+        tasks.for_each_init(Vec::new, |image, (i, out)| {
+            let (b, first) = (i / count, i % count * LANES);
+            run(lanes::Forward::<T, M, K, D> { call, b, first, out, image, mode });
         });
-    });
-    out
-}
-
-/// The gradient of the images, (B, C, H, W), contiguous: the sum over outputs of eq. (6). The windows of one image add up in their order
-/// on one thread.
-pub(super) fn grad_input<T: Real, M: Mode<K>, const K: usize>(
-    problem: &Problem,
-    points: Points<T>,
-    grad: &[T],
-) -> Vec<T> {
-    let (pixels, (height, width)) = (problem.pixels(), problem.out);
-    let size = problem.x.size * problem.y.size;
-    let mut out = vec![T::zero(); problem.images * problem.channels * size];
-    if out.is_empty() || grad.is_empty() {
-        return out;
+    } else {
+        let part = part_of(problem);
+        let parts = points.div_ceil(part);
+        cut(&mut out, channels, points, part).into_par_iter().enumerate().for_each(|(i, out)| {
+            run(planar::Forward::<T, M, K, D> { call, n: i / parts, first: i % parts * part, out, mode });
+        });
     }
-    let channels = problem.channels.div_ceil(PARTS.div_ceil(problem.images));
-    out.par_chunks_mut(problem.channels * size).enumerate().for_each(|(b, image)| {
-        image.par_chunks_mut(channels * size).enumerate().for_each(|(i, part)| {
-            let mut taps = Vec::with_capacity(width);
-            for (n, row) in
-                (b * problem.windows..(b + 1) * problem.windows).flat_map(|n| (0..height).map(move |y| (n, y)))
-            {
-                problem.taps::<T, M, K, _>(points, (n, row), |side| side.reads, &mut taps);
-                for (c, channel) in part.chunks_exact_mut(size).enumerate() {
-                    let map = n * problem.channels + i * channels + c;
-                    let grad = &grad[map * pixels + row * width..][..width];
-                    for (&grad, taps) in grad.iter().zip(&taps) {
-                        if let Some(taps) = taps {
-                            taps.scatter(channel, grad);
-                        }
-                    }
-                }
-            }
-        });
-    });
     out
 }
 
-/// Eq. (7), summed over the channels, for one row of points, which arrives zero.
-fn grad_row<T: Real, const K: usize>(
-    problem: &Problem,
-    (input, grad, fill): (&[T], &[T], &[T]),
-    (n, row): (usize, usize),
-    taps: &[Option<Taps<Side<T, K>>>],
-    out: &mut [T],
+/// The gradients of the images, (B, C, H, W), contiguous, and of the points, as they are given; each if it is asked for, else empty.
+pub(in crate::ops) fn backward<T: Element, M: Mode<K>, const K: usize, const D: usize>(
+    call: Call<T, D>,
+    grad: &[T],
+    (of_images, of_points): (bool, bool),
+) -> (Vec<T>, Vec<T>) {
+    let problem = call.problem;
+    let zeros = |wanted: bool, len: usize| vec![T::zero(); if wanted { len } else { 0 }];
+    let mut images = zeros(of_images, problem.images * problem.channels * problem.pixels());
+    let mut points = match call.points {
+        Points::Grid(grid) => zeros(of_points, grid.len()),
+        Points::Affine(theta, _) => zeros(of_points, theta.len()),
+    };
+    // The nearest pixel stays the same: the points' derivative is zero everywhere.
+    let of_points = of_points && K > 1;
+    if grad.is_empty() || !(of_images || of_points) {
+        return (images, points);
+    }
+    if lanes::pay(problem) {
+        let mut grids = zeros(of_points, problem.all_windows() * problem.points() * D);
+        lanes_backward::<T, M, K, D>(call, grad, &mut images, &mut grids);
+        match call.points {
+            Points::Grid(_) => points = if of_points { grids } else { points },
+            Points::Affine(_, targets) if of_points => {
+                let rows: Vec<_> =
+                    grids.par_chunks_exact(2 * problem.out[D - 1]).map(|g| row_sums(g, targets)).collect();
+                points = thetas(&rows, targets);
+            }
+            Points::Affine(..) => {}
+        }
+    } else {
+        if of_images {
+            grad_images::<T, M, K, D>(call, grad, &mut images);
+        }
+        if of_points {
+            grad_points::<T, M, K, D>(call, grad, &mut points);
+        }
+    }
+    (images, points)
+}
+
+/// The gradients of matrices from the sums of their windows' rows.
+fn thetas<T: Element>(rows: &[[f64; 4]], targets: &crate::ops::targets::Targets) -> Vec<T> {
+    rows.chunks_exact(targets.y.len()).flat_map(|rows| theta_gradient(rows, targets)).map(T::narrow).collect()
+}
+
+/// Both gradients in one pass, each where there is room for it.
+fn lanes_backward<T: Element, M: Mode<K>, const K: usize, const D: usize>(
+    call: Call<T, D>,
+    grad: &[T],
+    images: &mut [T],
+    grids: &mut [T],
 ) {
-    let (pixels, width) = (problem.pixels(), problem.out.1);
-    for c in 0..problem.channels {
-        let channel = problem.channel(input, n / problem.windows, c);
-        let grad = &grad[(n * problem.channels + c) * pixels + row * width..][..width];
-        for ((out, &grad), taps) in out.chunks_exact_mut(2).zip(grad).zip(taps) {
-            let Some(taps) = taps else { continue };
-            let (x, y) = taps.slopes(channel);
-            out[0] += grad * x;
-            out[1] += grad * y;
-        }
-        if let Some(&fill) = fill.get(c) {
-            for ((out, &grad), taps) in out.chunks_exact_mut(2).zip(grad).zip(taps) {
-                let Some(taps) = taps else { continue };
-                let (x, y) = taps.outside_slopes();
-                out[0] += grad * x * fill;
-                out[1] += grad * y * fill;
+    let problem = call.problem;
+    let (count, mode) = (problem.channels.div_ceil(LANES), PhantomData::<M>);
+    let tasks = problem.images * count;
+    let window = problem.windows * problem.points() * D;
+    let mut images = blocks(images, 1, problem.channels, problem.pixels());
+    images.resize_with(tasks, Vec::new);
+    // Each block's part of the points' gradients; they add up in the order of the blocks.
+    let mut parts = if count > 1 { vec![T::zero(); grids.len() * count] } else { vec![] };
+    {
+        let whole = if count > 1 { parts.as_mut_slice() } else { &mut *grids };
+        let mut points: Vec<&mut [T]> = whole.chunks_exact_mut(window).collect();
+        points.resize_with(tasks, Default::default);
+        images.into_par_iter().zip(points).enumerate().for_each_init(
+            Default::default,
+            |scratch, (i, (image, points))| {
+                let (b, first) = (i / count, i % count * LANES);
+                run(lanes::Backward::<T, M, K, D> { call, grad, b, first, image, points, scratch, mode });
+            },
+        );
+    }
+    if !parts.is_empty() {
+        grids.par_chunks_exact_mut(window).zip(parts.par_chunks_exact(window * count)).for_each(|(out, parts)| {
+            for part in parts.chunks_exact(window) {
+                out.iter_mut().zip(part).for_each(|(out, &part)| *out += part);
             }
-        }
+        });
     }
 }
 
-/// The gradient of the points: of the grids, (B k, H', W', 2), or of the matrices, (B k, 2, 3).
-pub(super) fn grad_points<T: Real, M: Mode<K>, const K: usize>(
-    problem: &Problem,
-    input: &[T],
-    points: Points<T>,
-    grad: &[T],
-    fill: &[T],
-) -> Vec<T> {
-    let ((height, width), n) = (problem.out, problem.images * problem.windows);
-    let tensors = (input, grad, fill);
-    match points {
-        Points::Grid(grid) => {
-            let mut out = vec![T::zero(); grid.len()];
-            // The nearest pixel stays the same: its derivative is zero everywhere.
-            if K == 1 || out.is_empty() || grad.is_empty() {
-                return out;
-            }
-            let rows = out.par_chunks_mut(2 * width).with_min_len(4).enumerate();
-            rows.for_each_init(Vec::new, |taps, (i, out)| {
-                let at = (i / height, i % height);
-                problem.taps::<T, M, K, _>(points, at, |side| side, taps);
-                grad_row(problem, tensors, at, taps, out);
-            });
-            out
-        }
-        Points::Affine(_, targets) => {
-            if K == 1 || grad.is_empty() {
-                return vec![T::zero(); 6 * n];
-            }
-            let rows = (0..n * height).into_par_iter().with_min_len(4).map_init(Default::default, |(taps, out), i| {
-                let at = (i / height, i % height);
-                problem.taps::<T, M, K, _>(points, at, |side| side, taps);
-                let out: &mut Vec<T> = out;
-                out.clear();
-                out.resize(2 * width, T::zero());
-                grad_row(problem, tensors, at, taps, out);
-                row_sums(out, targets)
-            });
-            let rows: Vec<[f64; 4]> = rows.collect();
-            rows.chunks_exact(height).flat_map(|rows| theta_gradient(rows, targets)).map(T::from_f64).collect()
-        }
-    }
-}
-
-/// The gradient of what lies outside the image, (C,): summed in f64, window by window.
-pub(super) fn grad_fill<T: Real, M: Mode<K>, const K: usize>(
-    problem: &Problem,
-    points: Points<T>,
-    grad: &[T],
-) -> Vec<T> {
-    let (pixels, (height, width), channels) = (problem.pixels(), problem.out, problem.channels);
-    let mut out = vec![0.0; channels];
-    if grad.is_empty() {
-        return out.into_iter().map(T::from_f64).collect();
-    }
-    let windows = grad.par_chunks(channels * pixels).enumerate().map(|(n, grad)| {
-        let (mut sums, mut taps) = (vec![0.0; channels], Vec::with_capacity(width));
-        for row in 0..height {
-            problem.taps::<T, M, K, _>(points, (n, row), |side| side.outside, &mut taps);
-            for (sum, grad) in sums.iter_mut().zip(grad.chunks_exact(pixels)) {
-                for (grad, taps) in grad[row * width..].iter().zip(&taps) {
-                    *sum += grad.to_f64() * taps.map_or(1.0, |taps| taps.weight().to_f64());
-                }
-            }
-        }
-        sums
+fn grad_images<T: Element, M: Mode<K>, const K: usize, const D: usize>(call: Call<T, D>, grad: &[T], out: &mut [T]) {
+    let problem = &call.problem.contiguous();
+    let call = Call { problem, ..call };
+    // As many bands as keep the threads busy: how the image is divided changes no sum.
+    let outer = problem.axes[D - 1];
+    let bands = (2 * rayon::current_num_threads()).div_ceil(problem.images).clamp(1, outer.size);
+    let bands = if problem.images >= 2 * rayon::current_num_threads() { 1 } else { bands };
+    let band = outer.size.div_ceil(bands) * outer.stride;
+    let parts = problem.pixels().div_ceil(band);
+    cut(out, problem.channels, problem.pixels(), band).into_par_iter().enumerate().for_each(|(i, out)| {
+        let (b, start, mode) = (i / parts, i % parts * band, PhantomData::<M>);
+        run(planar::GradImage::<T, M, K, D> { call, grad, b, start, out, mode });
     });
-    for sums in windows.collect::<Vec<_>>() {
-        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+}
+
+fn grad_points<T: Element, M: Mode<K>, const K: usize, const D: usize>(call: Call<T, D>, grad: &[T], out: &mut Vec<T>) {
+    let problem = call.problem;
+    let (points, part) = (problem.points(), part_of(problem));
+    let task = |n: usize, first: usize, out: &mut [T]| {
+        run(planar::GradPoints::<T, M, K, D> { call, grad, n, first, out, mode: PhantomData });
+    };
+    match call.points {
+        Points::Grid(_) => out.par_chunks_mut(points * D).enumerate().for_each(|(n, window)| {
+            window.par_chunks_mut(part * D).enumerate().for_each(|(i, out)| task(n, i * part, out));
+        }),
+        Points::Affine(_, targets) => {
+            let (height, width) = targets.out_size();
+            let mut rows = vec![[0.0; 4]; problem.all_windows() * height];
+            rows.par_chunks_mut(height).enumerate().for_each(|(n, window)| {
+                window.par_chunks_mut(part / width).enumerate().for_each_init(Vec::new, |grid, (i, rows)| {
+                    grid.clear();
+                    grid.resize(2 * rows.len() * width, T::zero());
+                    task(n, i * part, grid);
+                    for (row, grid) in rows.iter_mut().zip(grid.chunks_exact(2 * width)) {
+                        *row = row_sums(grid, targets);
+                    }
+                });
+            });
+            *out = thetas(&rows, targets);
+        }
     }
-    out.into_iter().map(T::from_f64).collect()
 }

@@ -1,16 +1,24 @@
 //! Sampling an image at the points of a grid, eqs. (3) and (5), with gradients for both, eqs. (6) and (7).
 
 mod affine;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod bicubic;
-mod bilinear;
-mod cpu;
+pub(in crate::ops) mod bilinear;
+pub(in crate::ops) mod cpu;
+pub(in crate::ops) mod element;
 mod fill;
-mod nearest;
+mod lanes;
+pub(in crate::ops) mod nearest;
 mod op;
-mod points;
+mod planar;
+pub(in crate::ops) mod points;
+pub(in crate::ops) mod problem;
 mod reference;
+mod run;
 mod side;
-mod taps;
+mod simd;
+mod surroundings;
 
 pub use affine::affine_grid_sample;
 pub use fill::grid_sample_fill;

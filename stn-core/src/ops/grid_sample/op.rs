@@ -2,14 +2,16 @@
 
 use super::bicubic::Bicubic;
 use super::bilinear::Bilinear;
-use super::cpu;
+use super::cpu::{self, Call};
+use super::element::Element;
 use super::nearest::Nearest;
 use super::points::Points;
-use super::taps::Problem;
+use super::problem::Problem;
+use super::surroundings;
 use super::{GridSampleConfig, Interpolation};
-use crate::ops::real::{Real, contiguous, dispatch};
+use crate::ops::real::{contiguous, dispatch};
 use crate::ops::targets::Targets;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
 use std::sync::Arc;
 
 /// A tensor as the kernels get it.
@@ -23,13 +25,13 @@ pub(super) struct Sample {
     pub(super) targets: Option<Arc<Targets>>,
 }
 
-/// Calls a kernel for the mode of a [`Sample`].
+/// Calls `$kernel` for the mode of a [`Sample`], with the further constants `$d`.
 macro_rules! by_mode {
-    ($self:expr, $kernel:ident ( $($arg:expr),* )) => {
+    ($self:expr, $($kernel:ident)::+ <$($d:literal)?> ( $($arg:expr),* )) => {
         match $self.cfg.interpolation {
-            Interpolation::Bilinear => cpu::$kernel::<_, Bilinear, 2>($($arg),*),
-            Interpolation::Nearest => cpu::$kernel::<_, Nearest, 1>($($arg),*),
-            Interpolation::Bicubic => cpu::$kernel::<_, Bicubic, 4>($($arg),*),
+            Interpolation::Bilinear => $($kernel)::+::<_, Bilinear, 2 $(, $d)?>($($arg),*),
+            Interpolation::Nearest => $($kernel)::+::<_, Nearest, 1 $(, $d)?>($($arg),*),
+            Interpolation::Bicubic => $($kernel)::+::<_, Bicubic, 4 $(, $d)?>($($arg),*),
         }
     };
 }
@@ -37,15 +39,15 @@ macro_rules! by_mode {
 const NAME: &str = "grid_sample";
 
 impl Sample {
-    fn problem(&self, input: &Layout, points: &Shape) -> Result<Problem> {
+    fn problem(&self, input: &Layout, points: &Shape) -> Result<Problem<2>> {
         let (n, out) = match &self.targets {
-            Some(targets) => (points.dims3()?.0, (targets.y.len(), targets.x.len())),
-            None => points.dims4().map(|(n, height, width, _)| (n, (height, width)))?,
+            Some(targets) => (points.dims3()?.0, [targets.y.len(), targets.x.len()]),
+            None => points.dims4().map(|(n, height, width, _)| (n, [height, width]))?,
         };
         Problem::new(input, n, out, self.cfg)
     }
 
-    fn points<'a, T: Real>(&'a self, (storage, layout): Arg<'a>) -> Result<Points<'a, T>> {
+    fn points<'a, T: Element>(&'a self, (storage, layout): Arg<'a>) -> Result<Points<'a, T>> {
         let points = contiguous::<T>(NAME, storage, layout)?;
         Ok(match &self.targets {
             Some(targets) => Points::Affine(points, targets),
@@ -53,35 +55,63 @@ impl Sample {
         })
     }
 
-    fn forward<T: Real>(&self, input: Arg, points: Arg, fill: Option<Arg>) -> Result<(CpuStorage, Shape)> {
+    fn forward<T: Element>(&self, input: Arg, points: Arg, fill: Option<Arg>) -> Result<(CpuStorage, Shape)> {
         let problem = self.problem(input.1, points.1.shape())?;
-        let pixels = T::cpu_storage_as_slice(input.0)?;
-        let fill = fill.map_or(Ok([].as_slice()), |(storage, layout)| contiguous::<T>(NAME, storage, layout))?;
-        let out = by_mode!(self, forward(&problem, pixels, self.points(points)?, fill));
-        Ok((T::to_cpu_storage_owned(out), problem.output_shape()))
+        let call =
+            Call { problem: &problem, input: T::cpu_storage_as_slice(input.0)?, points: self.points::<T>(points)? };
+        let mut out = by_mode!(self, cpu::forward<2>(call));
+        if let Some((storage, layout)) = fill {
+            let fill = contiguous::<T>(NAME, storage, layout)?;
+            by_mode!(self, surroundings::add_fill<>(call, fill, &mut out));
+        }
+        let [height, width] = problem.out;
+        let shape = Shape::from((problem.all_windows(), problem.channels, height, width));
+        Ok((T::to_cpu_storage_owned(out), shape))
     }
 
-    /// The gradients of the image and of the points, each only if it is asked for.
-    fn backward(
+    /// The gradients of the image, of the points and of the fill, each only if it is asked for.
+    fn backward<T: Element>(
+        &self,
+        (input, points, fill): (&Tensor, &Tensor, Option<&Tensor>),
+        (pixels, places, grad): (Arg, Arg, Arg),
+    ) -> Result<[Option<Tensor>; 3]> {
+        let problem = self.problem(pixels.1, points.shape())?;
+        let call =
+            Call { problem: &problem, input: T::cpu_storage_as_slice(pixels.0)?, points: self.points::<T>(places)? };
+        let grad = contiguous::<T>(NAME, grad.0, grad.1)?;
+        let wanted = (input.track_op(), points.track_op());
+        let (images, mut grids) = by_mode!(self, cpu::backward<2>(call, grad, wanted));
+        let mut of_fill = None;
+        if let Some(fill) = fill {
+            if wanted.1 {
+                let fill = fill.to_vec1::<T>()?;
+                by_mode!(self, surroundings::add_slopes<>(call, grad, &fill, &mut grids));
+            }
+            of_fill = fill.track_op().then(|| by_mode!(self, surroundings::grad_fill<>(call, grad)));
+        }
+        let tensor = |values: Vec<T>, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
+        Ok([
+            wanted.0.then(|| tensor(images, input)).transpose()?,
+            wanted.1.then(|| tensor(grids, points)).transpose()?,
+            of_fill.zip(fill).map(|(values, fill)| tensor(values, fill)).transpose()?,
+        ])
+    }
+
+    /// The same from the tensors of the graph.
+    fn bwd(
         &self,
         input: &Tensor,
         points: &Tensor,
         fill: Option<&Tensor>,
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad_input = if input.track_op() {
-            let op = GradInput { sample: self.clone(), input: input.shape().clone() };
-            Some(points.apply_op2_no_bwd(grad, &op)?)
-        } else {
-            None
+    ) -> Result<[Option<Tensor>; 3]> {
+        let grad = grad.contiguous()?;
+        let ((pixels, l1), (places, l2), (grad, l3)) =
+            (input.storage_and_layout(), points.storage_and_layout(), grad.storage_and_layout());
+        let (Storage::Cpu(pixels), Storage::Cpu(places), Storage::Cpu(grad)) = (&*pixels, &*places, &*grad) else {
+            bail!("{NAME}: the kernel's tensors must be on the CPU, got {:?}", input.device())
         };
-        let grad_points = if points.track_op() {
-            let op = GradPoints { sample: self.clone(), fill: fill.cloned() };
-            Some(input.apply_op3_no_bwd(points, grad, &op)?)
-        } else {
-            None
-        };
-        Ok((grad_input, grad_points))
+        dispatch!(NAME, pixels, self.backward((input, points, fill), ((pixels, l1), (places, l2), (grad, l3))))
     }
 }
 
@@ -101,7 +131,8 @@ impl CustomOp2 for Sample {
         _res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        self.backward(input, points, None, &grad.contiguous()?)
+        let [input, points, _] = self.bwd(input, points, None, grad)?;
+        Ok((input, points))
     }
 }
 
@@ -130,100 +161,7 @@ impl CustomOp3 for Sample {
         _res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let (grad_input, grad_points) = self.backward(input, points, Some(fill), &grad)?;
-        let grad_fill = if fill.track_op() {
-            let op = GradFill { sample: self.clone(), input: input.shape().clone() };
-            Some(points.apply_op2_no_bwd(&grad, &op)?)
-        } else {
-            None
-        };
-        Ok((grad_input, grad_points, grad_fill))
-    }
-}
-
-/// points, gradient of the output -> gradient of the image.
-struct GradInput {
-    sample: Sample,
-    input: Shape,
-}
-
-impl GradInput {
-    fn forward<T: Real>(&self, points: Arg, grad: Arg) -> Result<(CpuStorage, Shape)> {
-        let problem = self.sample.problem(&Layout::contiguous(&self.input), points.1.shape())?;
-        let (points, grad) = (self.sample.points::<T>(points)?, contiguous::<T>(NAME, grad.0, grad.1)?);
-        let out = by_mode!(self.sample, grad_input(&problem, points, grad));
-        Ok((T::to_cpu_storage_owned(out), self.input.clone()))
-    }
-}
-
-impl CustomOp2 for GradInput {
-    fn name(&self) -> &'static str {
-        "grid_sample_grad_input"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        dispatch!(NAME, s1, self.forward((s1, l1), (s2, l2)))
-    }
-}
-
-/// image, points, gradient of the output -> gradient of the points.
-struct GradPoints {
-    sample: Sample,
-    fill: Option<Tensor>,
-}
-
-impl GradPoints {
-    fn forward<T: Real>(&self, input: Arg, points: Arg, grad: Arg) -> Result<(CpuStorage, Shape)> {
-        let problem = self.sample.problem(input.1, points.1.shape())?;
-        let pixels = T::cpu_storage_as_slice(input.0)?;
-        let grad = contiguous::<T>(NAME, grad.0, grad.1)?;
-        let fill = self.fill.as_ref().map_or(Ok(vec![]), Tensor::to_vec1::<T>)?;
-        let out = by_mode!(self.sample, grad_points(&problem, pixels, self.sample.points(points)?, grad, &fill));
-        Ok((T::to_cpu_storage_owned(out), points.1.shape().clone()))
-    }
-}
-
-impl CustomOp3 for GradPoints {
-    fn name(&self) -> &'static str {
-        "grid_sample_grad_points"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        dispatch!(NAME, s1, self.forward((s1, l1), (s2, l2), (s3, l3)))
-    }
-}
-
-/// points, gradient of the output -> gradient of what lies outside the image.
-struct GradFill {
-    sample: Sample,
-    input: Shape,
-}
-
-impl GradFill {
-    fn forward<T: Real>(&self, points: Arg, grad: Arg) -> Result<(CpuStorage, Shape)> {
-        let problem = self.sample.problem(&Layout::contiguous(&self.input), points.1.shape())?;
-        let (points, grad) = (self.sample.points::<T>(points)?, contiguous::<T>(NAME, grad.0, grad.1)?);
-        let out = by_mode!(self.sample, grad_fill(&problem, points, grad));
-        let shape = Shape::from(out.len());
-        Ok((T::to_cpu_storage_owned(out), shape))
-    }
-}
-
-impl CustomOp2 for GradFill {
-    fn name(&self) -> &'static str {
-        "grid_sample_grad_fill"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        dispatch!(NAME, s1, self.forward((s1, l1), (s2, l2)))
+        let [input, points, fill] = self.bwd(input, points, Some(fill), grad)?;
+        Ok((input, points, fill))
     }
 }

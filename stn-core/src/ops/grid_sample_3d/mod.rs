@@ -1,12 +1,14 @@
 //! Sampling a volume at the points of a grid, eq. (9), with gradients for both.
 
-mod cpu;
-mod taps;
-
-use super::real::{Real, contiguous, dispatch};
+use super::grid_sample::bilinear::Bilinear;
+use super::grid_sample::cpu::{self, Call};
+use super::grid_sample::element::Element;
+use super::grid_sample::nearest::Nearest;
+use super::grid_sample::points::Points;
+use super::grid_sample::problem::Problem;
+use super::real::{contiguous, dispatch};
 use super::{GridSampleConfig, Interpolation};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
-use taps::Problem;
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// Samples a volume at the points of a grid, eq. (9).
 ///
@@ -94,14 +96,41 @@ struct GridSample3d {
 }
 
 impl GridSample3d {
-    fn forward<T: Real>(&self, input: Arg, grid: Arg) -> Result<(CpuStorage, Shape)> {
-        let problem = Problem::new(input.1, grid.1.shape(), self.cfg)?;
-        let (voxels, grid) = (T::cpu_storage_as_slice(input.0)?, contiguous::<T>(NAME, grid.0, grid.1)?);
+    fn problem(&self, input: &Layout, grid: &Shape) -> Result<Problem<3>> {
+        let (n, depth, height, width, _) = grid.dims5()?;
+        Problem::new(input, n, [depth, height, width], self.cfg)
+    }
+
+    fn forward<T: Element>(&self, input: Arg, grid: Arg) -> Result<(CpuStorage, Shape)> {
+        let problem = self.problem(input.1, grid.1.shape())?;
+        let points = Points::Grid(contiguous::<T>(NAME, grid.0, grid.1)?);
+        let call = Call { problem: &problem, input: T::cpu_storage_as_slice(input.0)?, points };
         let out = match self.cfg.interpolation {
-            Interpolation::Nearest => cpu::forward::<T, 1>(&problem, voxels, grid),
-            _ => cpu::forward::<T, 2>(&problem, voxels, grid),
+            Interpolation::Nearest => cpu::forward::<T, Nearest, 1, 3>(call),
+            _ => cpu::forward::<T, Bilinear, 2, 3>(call),
         };
-        Ok((T::to_cpu_storage_owned(out), problem.output_shape()))
+        let [depth, height, width] = problem.out;
+        let shape = Shape::from((problem.all_windows(), problem.channels, depth, height, width));
+        Ok((T::to_cpu_storage_owned(out), shape))
+    }
+
+    /// The gradients of the volume and of the grid, each only if it is asked for.
+    fn backward<T: Element>(
+        &self,
+        (input, grid): (&Tensor, &Tensor),
+        (voxels, points, grad): (Arg, Arg, Arg),
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let problem = self.problem(voxels.1, grid.shape())?;
+        let points = Points::Grid(contiguous::<T>(NAME, points.0, points.1)?);
+        let call = Call { problem: &problem, input: T::cpu_storage_as_slice(voxels.0)?, points };
+        let grad = contiguous::<T>(NAME, grad.0, grad.1)?;
+        let wanted = (input.track_op(), grid.track_op());
+        let (volumes, grids) = match self.cfg.interpolation {
+            Interpolation::Nearest => cpu::backward::<T, Nearest, 1, 3>(call, grad, wanted),
+            _ => cpu::backward::<T, Bilinear, 2, 3>(call, grad, wanted),
+        };
+        let tensor = |values: Vec<T>, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
+        Ok((wanted.0.then(|| tensor(volumes, input)).transpose()?, wanted.1.then(|| tensor(grids, grid)).transpose()?))
     }
 }
 
@@ -122,80 +151,11 @@ impl CustomOp2 for GridSample3d {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let grad_input = if input.track_op() {
-            let op = GradInput { cfg: self.cfg, input: input.shape().clone() };
-            Some(grid.apply_op2_no_bwd(&grad, &op)?)
-        } else {
-            None
+        let ((voxels, l1), (points, l2), (grad, l3)) =
+            (input.storage_and_layout(), grid.storage_and_layout(), grad.storage_and_layout());
+        let (Storage::Cpu(voxels), Storage::Cpu(points), Storage::Cpu(grad)) = (&*voxels, &*points, &*grad) else {
+            bail!("{NAME}: the kernel's tensors must be on the CPU, got {:?}", input.device())
         };
-        let grad_grid = if !grid.track_op() {
-            None
-        } else if self.cfg.interpolation == Interpolation::Nearest {
-            Some(grid.zeros_like()?)
-        } else {
-            Some(input.apply_op3_no_bwd(grid, &grad, &GradGrid { cfg: self.cfg })?)
-        };
-        Ok((grad_input, grad_grid))
-    }
-}
-
-/// Every output's gradient goes back to the voxels it was made of.
-struct GradInput {
-    cfg: GridSampleConfig,
-    input: Shape,
-}
-
-impl GradInput {
-    fn forward<T: Real>(&self, grid: Arg, grad: Arg) -> Result<(CpuStorage, Shape)> {
-        let problem = Problem::new(&Layout::contiguous(&self.input), grid.1.shape(), self.cfg)?;
-        let (grid, grad) = (contiguous::<T>(NAME, grid.0, grid.1)?, contiguous::<T>(NAME, grad.0, grad.1)?);
-        let out = match self.cfg.interpolation {
-            Interpolation::Nearest => cpu::grad_input::<T, 1>(&problem, grid, grad),
-            _ => cpu::grad_input::<T, 2>(&problem, grid, grad),
-        };
-        Ok((T::to_cpu_storage_owned(out), self.input.clone()))
-    }
-}
-
-impl CustomOp2 for GradInput {
-    fn name(&self) -> &'static str {
-        "grid_sample_3d_grad_input"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        dispatch!(NAME, s1, self.forward((s1, l1), (s2, l2)))
-    }
-}
-
-/// The derivatives of eq. (9) by the coordinates, trilinear, summed over the channels.
-struct GradGrid {
-    cfg: GridSampleConfig,
-}
-
-impl GradGrid {
-    fn forward<T: Real>(&self, input: Arg, grid: Arg, grad: Arg) -> Result<(CpuStorage, Shape)> {
-        let problem = Problem::new(input.1, grid.1.shape(), self.cfg)?;
-        let points = contiguous::<T>(NAME, grid.0, grid.1)?;
-        let grad = contiguous::<T>(NAME, grad.0, grad.1)?;
-        let out = cpu::grad_grid(&problem, T::cpu_storage_as_slice(input.0)?, points, grad);
-        Ok((T::to_cpu_storage_owned(out), grid.1.shape().clone()))
-    }
-}
-
-impl CustomOp3 for GradGrid {
-    fn name(&self) -> &'static str {
-        "grid_sample_3d_grad_grid"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        dispatch!(NAME, s1, self.forward((s1, l1), (s2, l2), (s3, l3)))
+        dispatch!(NAME, voxels, self.backward((input, grid), ((voxels, l1), (points, l2), (grad, l3))))
     }
 }
