@@ -74,9 +74,12 @@ fn samplers(criterion: &mut Criterion) -> Result<()> {
         let grid = Var::from_tensor(&affine_grid(&theta.detach(), out, true)?)?.into_inner();
         let image = var(&input)?;
         both(&mut group, name, &[image.clone(), grid], |t| grid_sample(&t[0], &t[1], cfg))?;
-        both(&mut group, &format!("{name} from theta"), &[image, theta], |t| affine_grid_sample(&t[0], &t[1], out, cfg))?;
+        both(&mut group, &format!("{name} from theta"), &[image, theta], |t| {
+            affine_grid_sample(&t[0], &t[1], out, cfg)
+        })?;
     }
-    let turn = Tensor::new(&[[[0.9f32, -0.2, 0.0, 0.05], [0.2, 0.9, 0.0, -0.05], [0.0, 0.0, 0.95, 0.0]]], &Device::Cpu)?;
+    let turn =
+        Tensor::new(&[[[0.9f32, -0.2, 0.0, 0.05], [0.2, 0.9, 0.0, -0.05], [0.0, 0.0, 0.95, 0.0]]], &Device::Cpu)?;
     let grid = affine_grid_3d(&turn.repeat((4, 1, 1))?, (60, 60, 60), true)?;
     let inputs = [var(&[4, 1, 60, 60, 60])?, Var::from_tensor(&grid)?.into_inner()];
     both(&mut group, "(4,1,60,60,60)", &inputs, |t| grid_sample_3d(&t[0], &t[1], cfg))?;

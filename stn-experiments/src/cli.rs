@@ -27,7 +27,7 @@ pub struct Cli {
 enum Command {
     /// Train and test an experiment's models; print the table and write the report
     Reproduce(Reproduce),
-    /// List every cell with the paper's figure
+    /// List every cell with the paper's figure, where it gives one
     List,
     /// Measure the test error of a finished run again
     Eval {
@@ -323,5 +323,7 @@ mod tests {
         assert_eq!(list.lines().count(), 1 + Cell::all().len());
         let line = list.lines().find(|l| l.contains("RTS") && l.contains("st-cnn-aff")).unwrap();
         assert!(line.contains("0.5"), "{line}");
+        let line = list.lines().find(|l| l.contains("TC") && l.contains("st-cnn-tps")).unwrap();
+        assert!(line.contains(" - "), "{line}");
     }
 }

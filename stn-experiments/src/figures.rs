@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use candle_core::{IndexOp, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
+use stn_core::telemetry::observe;
 use stn_viz::{
     Curve, CurveFigure, PoseFigure, PosePoint, Reference, WarpFigure, WarpRow, correlation, curves, poses, warps,
 };
@@ -182,22 +183,23 @@ impl Samples {
     fn rotations(&self) -> Result<Vec<PosePoint>> {
         let applied = self.get("poses.rotation")?.to_vec1::<f64>()?;
         let classes = self.get("poses.label")?.to_vec1::<u8>()?;
-        let thetas = self.get("poses.theta")?.to_vec2::<f32>()?;
-        let points = applied.iter().zip(&classes).zip(&thetas).map(|((&applied, &class), theta)| PosePoint {
+        let recovered = grid_rotations(self.kind, self.get("poses.theta")?)?;
+        let points = applied.iter().zip(&classes).zip(recovered).map(|((&applied, &class), recovered)| PosePoint {
             applied,
-            recovered: grid_rotation(theta),
+            recovered,
             class: usize::from(class),
         });
         Ok(points.collect())
     }
 }
 
-/// The rotation of an affine sampling grid in degrees, counter-clockwise on the screen: that of the rotation nearest to its matrix.
+/// The rotations of sampling grids in degrees, counter-clockwise on the screen: of the affine transform that comes closest to each.
 ///
 /// A digit that was turned by some angle is upright again where the grid is turned by the same angle.
-fn grid_rotation(theta: &[f32]) -> f64 {
-    let &[t11, t12, _, t21, t22, _] = theta else { return f64::NAN };
-    f64::from(t12 - t21).atan2(f64::from(t11 + t22)).to_degrees()
+fn grid_rotations(kind: TransformKind, thetas: &Tensor) -> Result<Vec<f64>> {
+    let grids = kind.transform()?.grid(thetas, (28, 28), true)?;
+    // The telemetry counts clockwise.
+    Ok(observe(&grids, true)?.iter().map(|seen| -seen.pose.rotation).collect())
 }
 
 #[cfg(test)]
@@ -220,9 +222,19 @@ mod tests {
             let mut turned = vec![0; 28 * 28];
             Pose { rotation: angle, ..Pose::default() }.draw(digit, 28, &mut turned);
             let (sin, cos) = angle.to_radians().sin_cos();
-            let theta = [cos, sin, 0.0, -sin, cos, 0.0].map(|v| v as f32);
-            assert!((grid_rotation(&theta) - angle).abs() < 1e-4);
+            let (sin, cos) = (sin as f32, cos as f32);
+            let theta = [cos, sin, 0.0, -sin, cos, 0.0];
             let grid = affine_grid(&Tensor::new(&theta, &Device::Cpu)?.reshape((1, 2, 3))?, (28, 28), true)?;
+            let control = TransformKind::ThinPlateSpline.transform()?.identity();
+            let spline = control.chunks(2).flat_map(|p| [cos * p[0] + sin * p[1], -sin * p[0] + cos * p[1]]);
+            for (kind, theta) in [
+                (TransformKind::Affine, theta.to_vec()),
+                (TransformKind::Projective, [&theta[..], &[0.0; 2]].concat()),
+                (TransformKind::ThinPlateSpline, spline.collect()),
+            ] {
+                let theta = Tensor::from_vec(theta.clone(), (1, theta.len()), &Device::Cpu)?;
+                assert!((grid_rotations(kind, &theta)?[0] - angle).abs() < 1e-3, "{kind:?}");
+            }
             let upright = grid_sample(&to_tensor(&turned)?, &grid, GridSampleConfig::new(true))?;
             let off = |image: &Tensor| -> Result<f32> {
                 Ok((image - to_tensor(digit)?)?.abs()?.mean_all()?.to_scalar::<f32>()?)

@@ -37,7 +37,10 @@ fn run_dir(out: &Path) -> PathBuf {
 fn unknown_names_say_what_there_is() {
     let home = tempfile::tempdir().unwrap();
     for (args, expected) in [
-        ("reproduce mnist --model resnet", "there are fcn, cnn, st-fcn-aff, st-cnn-aff"),
+        (
+            "reproduce mnist --model resnet",
+            "there are fcn, cnn, st-fcn-aff, st-fcn-proj, st-fcn-tps, st-cnn-aff, st-cnn-proj, st-cnn-tps",
+        ),
         ("reproduce mnist --data Q", "RTS"),
         ("reproduce mnist --budget fast", "there are quick, full, paper"),
         ("reproduce mnist --steps 0", "at least one step"),

@@ -93,6 +93,10 @@ fn run(args: &Args) -> Result<()> {
     };
     let mut peer = Peer::start(&args.python, threads)?;
     println!("{}, {threads} threads; PyTorch {}", report::machine(), peer.hello.torch);
+    if let Some(load) = report::load().filter(|&load| load > 0.5) {
+        // PyTorch's threads wait for each other by spinning: where others compute too it loses far more than we do.
+        eprintln!("warning: the machine is busy (load {load}); ratios measured on it flatter ours");
+    }
     println!("{}", report::HEADING);
     let mut measured = Vec::new();
     for group in rows.chunk_by(|a, b| a.group.is_some() && a.group == b.group) {

@@ -45,10 +45,10 @@ impl Peer {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| missing(&python, "cannot be started"))?;
+            .map_err(|error| missing(&python, "cannot be started", &error.into()))?;
         let (requests, answers) = (process.stdin.take(), process.stdout.take().context("Python has no output")?);
         let mut answers = BufReader::new(answers);
-        let hello = read(&mut answers).with_context(|| missing(&python, "cannot import torch"))?;
+        let hello = read(&mut answers).map_err(|error| missing(&python, "cannot import torch", &error))?;
         let hello: Hello = serde_json::from_value(hello)?;
         ensure!(hello.threads == threads, "PyTorch must run {threads} threads, it runs {}", hello.threads);
         Ok(Self { process, requests, answers, hello })
@@ -95,16 +95,16 @@ fn read(answers: &mut impl BufRead) -> Result<Value> {
     ensure!(answers.read_line(&mut line)? > 0, "Python ended without an answer");
     let said: Value = serde_json::from_str(&line).with_context(|| format!("Python said {line}"))?;
     match &said["error"] {
-        Value::String(error) => bail!("Python: {error}"),
+        Value::String(error) => bail!("{error}"),
         _ => Ok(said),
     }
 }
 
-fn missing(python: &Path, what: &str) -> String {
-    format!(
-        "{} {what}. PyTorch is needed for the race alone; in the repository's folder:\n  \
+fn missing(python: &Path, what: &str, error: &anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{} {what}: {error}\nPyTorch is needed for this race alone. To have it, in the repository's folder:\n  \
          python3 -m venv target/venv && target/venv/bin/pip install torch\n  \
-         STN_PYTHON=target/venv/bin/python just bench-peers",
+         just bench-peers --python target/venv/bin/python",
         python.display()
     )
 }

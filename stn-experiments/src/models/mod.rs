@@ -4,7 +4,7 @@
 //! 270,026 at 60 px); the width of every other classifier is set to come within 2 % of it.
 //!
 //! Deviation: the paper's "around 400k" cannot be reached within the widths it states (32 to 64 filters, 128 to 256 units), and on the
-//! larger images an FCN of equal count needs fewer than 128 units, the ST-CNN on TC 67 filters.
+//! larger images an FCN of equal count needs fewer than 128 units, the ST-CNNs on TC 67 filters.
 
 mod cnn;
 mod fcn;
@@ -281,7 +281,10 @@ mod tests {
     #[test]
     fn unknown_models_list_what_there_is() {
         let error = "resnet".parse::<Model>().unwrap_err().to_string();
-        assert_eq!(error, "unknown model `resnet`; there are fcn, cnn, st-fcn-aff, st-cnn-aff");
+        assert_eq!(
+            error,
+            "unknown model `resnet`; there are fcn, cnn, st-fcn-aff, st-fcn-proj, st-fcn-tps, st-cnn-aff, st-cnn-proj, st-cnn-tps"
+        );
         for model in Model::ALL {
             assert_eq!(model.id().parse::<Model>().ok(), Some(model));
         }
