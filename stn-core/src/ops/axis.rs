@@ -69,6 +69,7 @@ impl Axis {
 
     /// The same for a run of coordinates.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // arrays side by side
     pub(in crate::ops) fn padded_run(&self, g: &[f64; RUN]) -> Positions {
         let mut places = Positions { pixel: [0.0; RUN], slope: [0.0; RUN] };
         match self.padding {

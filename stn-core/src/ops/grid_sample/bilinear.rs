@@ -8,6 +8,7 @@ pub(in crate::ops) struct Bilinear;
 
 impl Mode<2> for Bilinear {
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // arrays side by side
     fn taps<T: Element>(axis: &Axis, g: &[f64; RUN], side: &mut Side<T, 2>) {
         let places = axis.padded_run(g);
         let (last, stride) = (axis.last, axis.stride as f64);

@@ -73,13 +73,14 @@ fn pack<T: Element, const D: usize, const WIDE: bool>(
         }
         for (j, out) in out.chunks_mut(LANES).enumerate() {
             let mut square = [Lanes([T::zero(); LANES]); LANES];
-            for c in 0..lanes {
+            for (c, row) in square[..lanes].iter_mut().enumerate() {
                 let channel = &problem.channel(call.input, b, first + c)[offset + j * LANES * column..];
                 if column == 1 && out.len() == LANES {
-                    square[c].0.copy_from_slice(&channel[..LANES]);
+                    row.0.copy_from_slice(&channel[..LANES]);
                 } else {
-                    for (to, from) in square[c].0.iter_mut().zip(channel.iter().step_by(column)).take(out.len()) {
-                        *to = *from;
+                    // A broadcast row has its one pixel everywhere.
+                    for (i, to) in row.0[..out.len()].iter_mut().enumerate() {
+                        *to = channel[i * column];
                     }
                 }
             }
@@ -252,7 +253,8 @@ unsafe fn slopes<T: Element, const K: usize, const D: usize>(
         let mut len = LANES / 2;
         while len > 0 {
             for c in 0..len {
-                sums[c] = sums[c] + sums[c + len];
+                let upper = sums[c + len];
+                sums[c] += upper;
             }
             len /= 2;
         }

@@ -9,6 +9,7 @@ pub(in crate::ops) struct Nearest;
 
 impl Mode<1> for Nearest {
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // arrays side by side
     fn taps<T: Element>(axis: &Axis, g: &[f64; RUN], side: &mut Side<T, 1>) {
         let places = axis.padded_run(g);
         let (last, stride) = (axis.last, axis.stride as f64);
