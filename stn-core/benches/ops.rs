@@ -43,7 +43,7 @@ fn convolutions(criterion: &mut Criterion) -> Result<()> {
         ("48->64 5x5 pad 2 on (16,48,32,32)", [16, 48, 32, 32], [64, 48, 5, 5], 2),
     ] {
         let inputs = [var(&input)?, var(&weight)?, var(&weight[..1])?];
-        let cfg = Conv2dConfig { padding, ..Default::default() };
+        let cfg = Conv2dConfig::new().padding(padding);
         both(&mut group, name, &inputs, |t| conv2d(&t[0], &t[1], Some(&t[2]), cfg))?;
     }
     group.finish();

@@ -3,8 +3,8 @@
 //! Any module from (N, C, H, W) to (N, P) serves. These are the two of the paper's appendix A.4, both ending in a
 //! [`regression`] that starts at the identity.
 
-use crate::layers::{self, Conv2d};
-use crate::ops::{Conv2dConfig, Pool2dConfig, avg_pool2d, max_pool2d};
+use crate::layers::{self, ConvBlock};
+use crate::ops::{ConvBlockConfig, Pool2dConfig, avg_pool2d};
 use candle_core::{Module, Result, Tensor, Var};
 use candle_nn::{Init, Linear, VarBuilder};
 
@@ -158,8 +158,8 @@ impl Default for ConvLocalisationConfig {
 pub struct ConvLocalisation {
     in_shape: (usize, usize, usize),
     downsample: usize,
-    conv1: Conv2d,
-    conv2: Conv2d,
+    conv1: ConvBlock,
+    conv2: ConvBlock,
     fc: Linear,
     regression: Linear,
 }
@@ -192,9 +192,9 @@ pub fn conv_localisation(
 ) -> Result<ConvLocalisation> {
     let (in_channels, height, width) = in_shape;
     let (height, width) = (last_side("height", height, cfg)?, last_side("width", width, cfg)?);
-    let conv = Conv2dConfig::default();
-    let conv1 = layers::conv2d(in_channels, cfg.channels, cfg.kernel, conv, vb.pp("conv1"))?;
-    let conv2 = layers::conv2d(cfg.channels, cfg.channels, cfg.kernel, conv, vb.pp("conv2"))?;
+    let (plain, pooled) = (ConvBlockConfig::default(), ConvBlockConfig::default().pool(Pool2dConfig::new(2)));
+    let conv1 = layers::conv_block(in_channels, cfg.channels, cfg.kernel, pooled, vb.pp("conv1"))?;
+    let conv2 = layers::conv_block(cfg.channels, cfg.channels, cfg.kernel, plain, vb.pp("conv2"))?;
     let fc = layers::linear(cfg.channels * height * width, cfg.hidden, vb.pp("fc"))?;
     let regression = regression(cfg.hidden, identity, vb.pp("regression"))?;
     Ok(ConvLocalisation { in_shape, downsample: cfg.downsample, conv1, conv2, fc, regression })
@@ -223,8 +223,7 @@ impl Module for ConvLocalisation {
             1 => u.clone(),
             k => avg_pool2d(u, Pool2dConfig::new(k))?,
         };
-        let xs = max_pool2d(&self.conv1.forward(&xs)?.relu()?, Pool2dConfig::new(2))?;
-        let xs = self.conv2.forward(&xs)?.relu()?;
+        let xs = self.conv2.forward(&self.conv1.forward(&xs)?)?;
         let xs = self.fc.forward(&xs.flatten_from(1)?)?.relu()?;
         self.regression.forward(&xs)
     }

@@ -8,9 +8,9 @@ use candle_nn::loss::cross_entropy;
 use stn_core::SpatialTransformer;
 use stn_core::dropout::DropoutRng;
 use stn_core::init::SeededVarMap;
-use stn_core::layers::{Conv2d, conv2d, linear};
+use stn_core::layers::{ConvBlock, conv_block, linear};
 use stn_core::localisation::regression;
-use stn_core::ops::{GridSampleConfig, Pool2dConfig, max_pool2d};
+use stn_core::ops::{ConvBlockConfig, GridSampleConfig, Pool2dConfig};
 use stn_core::optim::{AdamW, AdamWConfig, Optimiser, ParamGroup, Sgd, SgdConfig};
 use stn_core::transform::{Affine, Transform};
 use stn_experiments::data::Distortion;
@@ -100,9 +100,10 @@ fn tilt(vars: &SeededVarMap) -> Result<()> {
 /// An ST-CNN Aff on R whose localisation net sees the whole image and has a second pool.
 fn full_resolution_network(width: usize, vb: VarBuilder) -> Result<(SpatialTransformer<FullResolution, Affine>, Cnn)> {
     let loc = vb.pp("transformer");
+    let pooled = ConvBlockConfig::default().pool(Pool2dConfig::new(2));
     let net = FullResolution {
-        conv1: conv2d(1, 20, 5, Default::default(), loc.pp("conv1"))?,
-        conv2: conv2d(20, 20, 5, Default::default(), loc.pp("conv2"))?,
+        conv1: conv_block(1, 20, 5, pooled, loc.pp("conv1"))?,
+        conv2: conv_block(20, 20, 5, pooled, loc.pp("conv2"))?,
         fc: linear(20 * 4 * 4, 20, loc.pp("fc"))?,
         regression: regression(20, &Affine.identity(), loc.pp("regression"))?,
     };
@@ -111,17 +112,15 @@ fn full_resolution_network(width: usize, vb: VarBuilder) -> Result<(SpatialTrans
 }
 
 struct FullResolution {
-    conv1: Conv2d,
-    conv2: Conv2d,
+    conv1: ConvBlock,
+    conv2: ConvBlock,
     fc: candle_nn::Linear,
     regression: candle_nn::Linear,
 }
 
 impl Module for FullResolution {
     fn forward(&self, u: &Tensor) -> candle_core::Result<Tensor> {
-        let pool = Pool2dConfig::new(2);
-        let xs = max_pool2d(&self.conv1.forward(u)?, pool)?.relu()?;
-        let xs = max_pool2d(&self.conv2.forward(&xs)?, pool)?.relu()?;
+        let xs = self.conv2.forward(&self.conv1.forward(u)?)?;
         self.regression.forward(&self.fc.forward(&xs.flatten_from(1)?)?.relu()?)
     }
 }

@@ -4,8 +4,8 @@ use crate::nets;
 use crate::rows::{Pass, Work};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor, Var};
-use stn_core::ops::{Conv2dConfig, GridSampleConfig, Pool2dConfig};
-use stn_core::ops::{affine_grid_sample, conv2d, grid_sample, grid_sample_3d, max_pool2d};
+use stn_core::ops::{Conv2dConfig, ConvBlockConfig, GridSampleConfig, Pool2dConfig};
+use stn_core::ops::{affine_grid_sample, conv_block, conv2d, grid_sample, grid_sample_3d};
 use stn_core::transform::{ThinPlateSpline, Transform, affine_grid, affine_grid_3d};
 
 /// What is timed: it gives the output.
@@ -30,10 +30,14 @@ pub fn build(work: &Work) -> Result<Ours> {
             let weight = leaf((noise((filters, input[1], kernel, kernel))? - 0.5)?, pass != Pass::Forward)?;
             let bias = leaf(Tensor::zeros(filters, DType::F32, &Device::Cpu)?, pass != Pass::Forward)?;
             let leaves = vec![image.clone(), weight.clone(), bias.clone()];
-            let cfg = Conv2dConfig { padding, ..Default::default() };
+            let conv = Conv2dConfig::new().padding(padding);
+            let block = ConvBlockConfig::new(conv).pool(Pool2dConfig::new(2));
             Ok(op(leaves, pass != Pass::Forward, move || {
-                let out = conv2d(&image, &weight, Some(&bias), cfg)?;
-                Ok(if pool { max_pool2d(&out, Pool2dConfig::new(2))?.relu()? } else { out })
+                Ok(if pool {
+                    conv_block(&image, &weight, Some(&bias), block)?
+                } else {
+                    conv2d(&image, &weight, Some(&bias), conv)?
+                })
             }))
         }
         Work::Sample { ref input, ref out, affine, backward } => sample(input, out, affine, backward),

@@ -16,16 +16,15 @@
 use crate::data::mnist::CLASSES;
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Linear, VarBuilder};
-use stn_core::layers::{Conv2d, conv2d, linear};
-use stn_core::ops::{Pool2dConfig, max_pool2d};
+use stn_core::layers::{ConvBlock, conv_block, linear};
+use stn_core::ops::{ConvBlockConfig, Pool2dConfig};
 
 /// Two convolutions with max-pooling and a fully connected layer.
 #[derive(Debug, Clone)]
 pub struct Cnn {
-    conv1: Conv2d,
-    conv2: Conv2d,
+    conv1: ConvBlock,
+    conv2: ConvBlock,
     fc: Linear,
-    pool: Pool2dConfig,
 }
 
 /// Makes the classifier for images of `side` x `side` pixels with two layers of `width` filters.
@@ -36,19 +35,17 @@ pub fn cnn(side: usize, width: usize, vb: VarBuilder) -> Result<Cnn> {
     let ceil_mode = side == 21;
     let pooled = |n: usize| if ceil_mode { n.div_ceil(2) } else { n / 2 };
     let side = pooled(pooled(side - 8) - 6);
+    let block = ConvBlockConfig::default().pool(Pool2dConfig::new(2).ceil_mode(ceil_mode));
     Ok(Cnn {
-        conv1: conv2d(1, width, 9, Default::default(), vb.pp("conv1"))?,
-        conv2: conv2d(width, width, 7, Default::default(), vb.pp("conv2"))?,
+        conv1: conv_block(1, width, 9, block, vb.pp("conv1"))?,
+        conv2: conv_block(width, width, 7, block, vb.pp("conv2"))?,
         fc: linear(width * side * side, CLASSES, vb.pp("fc"))?,
-        pool: Pool2dConfig::new(2).ceil_mode(ceil_mode),
     })
 }
 
 impl Module for Cnn {
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        // Pooling before the ReLU gives the same values and gradients as after it, on a quarter of the elements.
-        let xs = max_pool2d(&self.conv1.forward(images)?, self.pool)?.relu()?;
-        let xs = max_pool2d(&self.conv2.forward(&xs)?, self.pool)?.relu()?;
+        let xs = self.conv2.forward(&self.conv1.forward(images)?)?;
         self.fc.forward(&xs.flatten_from(1)?)
     }
 }

@@ -30,9 +30,9 @@
 use candle_core::{Module, ModuleT, Result, Tensor, bail};
 use candle_nn::{Linear, VarBuilder};
 use stn_core::dropout::{Dropout, DropoutRng, dropout};
-use stn_core::layers::{Conv2d, conv2d, linear};
+use stn_core::layers::{ConvBlock, conv_block, linear};
 use stn_core::localisation::{FcLocalisation, fc_localisation, regression};
-use stn_core::ops::{Conv2dConfig, GridSampleConfig, Pool2dConfig, max_pool2d};
+use stn_core::ops::{Conv2dConfig, ConvBlockConfig, GridSampleConfig, Pool2dConfig};
 use stn_core::transform::{Affine, Transform};
 use stn_core::{SpatialTransformer, Transformed};
 
@@ -41,8 +41,9 @@ pub const DIGITS: usize = 5;
 /// Classes of a head: ten digits, and none.
 pub const CLASSES: usize = 11;
 
-/// A 5x5 convolution that keeps the side.
-const SAME: Conv2dConfig = Conv2dConfig { stride: 1, padding: 2, dilation: 1 };
+/// A 5x5 convolution that keeps the side, and one that is followed by a pool.
+const SAME: ConvBlockConfig = ConvBlockConfig { conv: Conv2dConfig::new().padding(2), pool: None };
+const HALVED: ConvBlockConfig = SAME.pool(Pool2dConfig::new(2));
 /// Whether a convolution is followed by a pool.
 const POOLED: [bool; 8] = [true, false, true, false, true, false, true, false];
 
@@ -98,18 +99,8 @@ pub struct SvhnNetwork {
 #[derive(Debug, Clone)]
 struct ConvLayer {
     transformer: Option<SpatialTransformer<Localisation, Affine>>,
-    conv: Conv2d,
-    pooled: bool,
+    conv: ConvBlock,
     dropout: Option<Dropout>,
-}
-
-impl ConvLayer {
-    /// Convolution, ReLU and pool.
-    fn block(&self, xs: &Tensor) -> Result<Tensor> {
-        let xs = self.conv.forward(xs)?;
-        // Pooling before the ReLU gives the same values and gradients as after it, on a quarter of the elements.
-        if self.pooled { max_pool2d(&xs, Pool2dConfig::new(2))?.relu() } else { xs.relu() }
-    }
 }
 
 /// Makes a network; variables under `transformer1`, `conv1`, .., `fc1`, .. and `heads`.
@@ -135,8 +126,7 @@ pub fn svhn(model: SvhnModel, cfg: SvhnConfig, rng: &DropoutRng, vb: VarBuilder)
         let sampler = GridSampleConfig::new(true);
         convs.push(ConvLayer {
             transformer: localisation.map(|net| SpatialTransformer::new(net, Affine, (side, side), sampler)),
-            conv: conv2d(channels, filters, 5, SAME, vb.pp(format!("conv{n}")))?,
-            pooled,
+            conv: conv_block(channels, filters, 5, if pooled { HALVED } else { SAME }, vb.pp(format!("conv{n}")))?,
             dropout: if i > 0 { Some(dropout(cfg.dropout, &format!("conv{n}"), rng)?) } else { None },
         });
         channels = filters;
@@ -168,7 +158,7 @@ impl SvhnNetwork {
                 xs = result.output.clone();
                 transformed.push(result);
             }
-            xs = layer.block(&xs)?;
+            xs = layer.conv.forward(&xs)?;
             if let Some(dropout) = &layer.dropout {
                 xs = dropout.forward_t(&xs, train)?;
             }
@@ -222,8 +212,8 @@ fn multi_localisation(in_shape: (usize, usize, usize), vb: VarBuilder) -> Result
 /// Two convolutions and two fully connected layers.
 #[derive(Debug, Clone)]
 struct SingleLocalisation {
-    conv1: Conv2d,
-    conv2: Conv2d,
+    conv1: ConvBlock,
+    conv2: ConvBlock,
     fc1: Linear,
     fc2: Linear,
     regression: Linear,
@@ -232,8 +222,8 @@ struct SingleLocalisation {
 fn single_localisation((channels, height, width): (usize, usize, usize), vb: VarBuilder) -> Result<Localisation> {
     let features = 32 * (height / 2) * (width / 2);
     Ok(Localisation::Single(SingleLocalisation {
-        conv1: conv2d(channels, 32, 5, SAME, vb.pp("conv1"))?,
-        conv2: conv2d(32, 32, 5, SAME, vb.pp("conv2"))?,
+        conv1: conv_block(channels, 32, 5, HALVED, vb.pp("conv1"))?,
+        conv2: conv_block(32, 32, 5, SAME, vb.pp("conv2"))?,
         fc1: linear(features, 32, vb.pp("fc1"))?,
         fc2: linear(32, 32, vb.pp("fc2"))?,
         regression: regression(32, &Affine.identity(), vb.pp("regression"))?,
@@ -242,8 +232,7 @@ fn single_localisation((channels, height, width): (usize, usize, usize), vb: Var
 
 impl Module for SingleLocalisation {
     fn forward(&self, u: &Tensor) -> Result<Tensor> {
-        let xs = max_pool2d(&self.conv1.forward(u)?, Pool2dConfig::new(2))?.relu()?;
-        let xs = self.conv2.forward(&xs)?.relu()?;
+        let xs = self.conv2.forward(&self.conv1.forward(u)?)?;
         let xs = self.fc1.forward(&xs.flatten_from(1)?)?.relu()?;
         self.regression.forward(&self.fc2.forward(&xs)?.relu()?)
     }

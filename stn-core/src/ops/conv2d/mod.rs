@@ -61,11 +61,16 @@ pub struct Conv2dConfig {
 
 impl Default for Conv2dConfig {
     fn default() -> Self {
-        Self { stride: (1, 1), padding: Sides::default(), dilation: (1, 1), groups: 1 }
+        Self::new()
     }
 }
 
 impl Conv2dConfig {
+    /// Every position, no padding, no gaps, one group.
+    pub const fn new() -> Self {
+        Self { stride: (1, 1), padding: Sides { top: 0, bottom: 0, left: 0, right: 0 }, dilation: (1, 1), groups: 1 }
+    }
+
     /// Sets the pixels from one position to the next, along both sides.
     pub const fn stride(self, stride: usize) -> Self {
         Self { stride: (stride, stride), ..self }
