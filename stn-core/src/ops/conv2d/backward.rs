@@ -227,8 +227,8 @@ fn channel_tasks<T: Real>(geometry: &Geometry) -> Vec<Channels> {
     (0..geometry.cfg.groups).flat_map(group).collect()
 }
 
-/// The gradient of the images, (N, C, H, W).
-fn images<T: Real>(geometry: &Geometry, weight: &[T], maps: &[T]) -> Vec<T> {
+/// The gradient of the images, (N, C, H, W), from that of the maps, (groups of images, O, H', W', lanes).
+pub(super) fn images<T: Real>(geometry: &Geometry, weight: &[T], maps: &[T]) -> Vec<T> {
     let mut out = vec![T::zero(); geometry.images * geometry.channels * geometry.pixels()];
     if geometry.is_empty() {
         return out;

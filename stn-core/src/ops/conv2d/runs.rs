@@ -32,6 +32,12 @@ impl Runs {
         Self { rows, run, image: height * width * channels, channels, width, stride: geometry.cfg.stride }
     }
 
+    /// Whether rows are so long that adding them to an image, one at each place, is less work than sums over all positions: short rows at
+    /// neighbouring places overlap, and each waits for the one before it. (Measured: 9 elements lose sixfold, 224 win by a half.)
+    pub(super) fn are_long<T: Real>(&self) -> bool {
+        self.run >= 4 * T::LANES
+    }
+
     /// Where a pixel of the padded image is.
     pub(super) fn pixel(&self, (y, x): (usize, usize)) -> usize {
         (y * self.width + x) * self.channels

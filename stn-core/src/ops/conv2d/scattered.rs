@@ -4,10 +4,11 @@
 //! Here images lie with their channels last, (groups, padded H, padded W, C / groups): what a filter sees of one row, at any place, is one run of
 //! memory, `kw C / groups` long. The weights' gradient is a sum of such runs, the image's gradient is made of runs of weights.
 
-use super::backward::{Gradients, Saved, Wanted};
+use super::backward::{self, Gradients, Saved, Wanted};
 use super::epilogue::DEAD;
 use super::geometry::Geometry;
 use super::runs::{Runs, add_rows, sum_rows};
+use crate::ops::interleave::{groups, members};
 use crate::ops::pool2d::Windows;
 use crate::ops::real::Real;
 use pulp::Arch;
@@ -33,6 +34,7 @@ struct Problem<'a, T> {
     geometry: &'a Geometry,
     saved: &'a Saved<'a, T>,
     grad: &'a [T],
+    windows: &'a Windows,
     /// For each pixel of each window, where in an image what the filter sees there begins; and where each window begins.
     places: Vec<usize>,
     starts: Vec<usize>,
@@ -53,9 +55,16 @@ pub(super) fn run<T: Real>(
         starts.push(places.len());
         places.extend(window.iter().map(|i| runs.place((i / geometry.out.1, i % geometry.out.1))));
     }
-    let problem = Problem { geometry, saved, grad, places, starts, runs };
+    let problem = Problem { geometry, saved, grad, windows, places, starts, runs };
     let (weight, bias) = problem.weights();
-    Gradients { input: wanted.input.then(|| problem.images()), weight: wanted.weight.then_some(weight), bias }
+    let input = || {
+        if problem.runs.are_long::<T>() {
+            problem.images()
+        } else {
+            backward::images(geometry, saved.weight, &problem.maps())
+        }
+    };
+    Gradients { input: wanted.input.then(input), weight: wanted.weight.then_some(weight), bias }
 }
 
 impl<T: Real> Problem<'_, T> {
@@ -156,6 +165,25 @@ impl<T: Real> Problem<'_, T> {
             }
         }
         (weights, biases)
+    }
+
+    /// The gradients of the maps for groups of images, (groups, O, H', W', lanes).
+    fn maps(&self) -> Vec<T> {
+        let (geometry, plane) = (self.geometry, self.geometry.positions() * T::LANES);
+        let mut maps = vec![T::zero(); groups::<T>(geometry.images) * geometry.filters * plane];
+        maps.par_chunks_mut(plane).with_min_len(4).enumerate().for_each(|(i, map)| {
+            let (group, filter) = (i / geometry.filters, i % geometry.filters);
+            for (lane, image) in members::<T>(group, geometry.images).enumerate() {
+                let first = (image * geometry.filters + filter) * self.windows.count();
+                let cells = &self.saved.cells[first..first + self.windows.count()];
+                for ((&cell, &grad), window) in cells.iter().zip(&self.grad[first..]).zip(self.windows.iter()) {
+                    // Of a window without a gradient, any pixel gets zero.
+                    let (cell, grad) = if cell == DEAD { (0, T::zero()) } else { (usize::from(cell), grad) };
+                    map[window[cell] * T::LANES + lane] += grad;
+                }
+            }
+        });
+        maps
     }
 
     /// The gradient of the images, (N, C, H, W).

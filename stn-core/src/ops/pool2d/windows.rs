@@ -31,6 +31,11 @@ impl Windows {
         self.size
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.ends.len()
+    }
+
     /// The pixels of each window.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &[usize]> {
         (0..self.ends.len()).map(|i| &self.pixels[if i == 0 { 0 } else { self.ends[i - 1] }..self.ends[i]])
