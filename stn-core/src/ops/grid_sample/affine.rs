@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// Warps an image by affine matrices: grid generator and sampler in one pass, eqs. (1) and (5).
 ///
 /// The value and the gradients of [`affine_grid`](crate::transform::affine_grid) followed by [`grid_sample`], bit for bit in `f32` and `f64`;
-/// the grid, and the gradient of the grid, are never in memory. The equivalent of PyTorch's `grid_sample(input, affine_grid(theta))`.
+/// the grid is never in memory. The equivalent of PyTorch's `grid_sample(input, affine_grid(theta))`.
 ///
 /// # Shapes
 /// - `input`: (B, C, H, W), any strides.
