@@ -5,8 +5,8 @@
 
 use crate::ops::{self, Conv2dConfig, ConvBlockConfig};
 use candle_core::{Module, Result, Tensor};
+use candle_nn::VarBuilder;
 use candle_nn::init::{FanInOut, Init, NonLinearity, NormalOrUniform};
-use candle_nn::{Linear, VarBuilder};
 
 /// Weights uniform within ±sqrt(6 / fan_in).
 pub const HE_UNIFORM: Init =
@@ -165,6 +165,44 @@ pub fn conv_block(
     Ok(ConvBlock::new(weight, bias, cfg))
 }
 
+/// A fully connected layer with a bias.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Tensor, // (out, in)
+    bias: Tensor,   // (out,)
+}
+
+impl Linear {
+    /// Makes a layer of given tensors: `weight` (out, in) and `bias` (out,).
+    pub fn new(weight: Tensor, bias: Tensor) -> Self {
+        Self { weight, bias }
+    }
+
+    /// The matrix, (out, in).
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// The bias, (out,).
+    pub fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
+    /// The layer and a ReLU in one pass.
+    ///
+    /// # Errors
+    /// Those of [`ops::linear_relu`].
+    pub fn forward_relu(&self, xs: &Tensor) -> Result<Tensor> {
+        ops::linear_relu(xs, &self.weight, &self.bias)
+    }
+}
+
+impl Module for Linear {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        ops::linear(xs, &self.weight, &self.bias)
+    }
+}
+
 /// Makes a fully connected layer; its tensors are `weight` (out, in) and `bias` (out,).
 ///
 /// # Shapes
@@ -172,8 +210,22 @@ pub fn conv_block(
 ///
 /// # Errors
 /// When the variables are missing or have other shapes.
+///
+/// # Example
+/// ```
+/// use candle_core::{DType, Device, Module, Tensor};
+/// use candle_nn::{VarBuilder, VarMap};
+/// use stn_core::layers::linear;
+/// # fn main() -> candle_core::Result<()> {
+/// let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+/// let (hidden, last) = (linear(784, 128, vb.pp("fc1"))?, linear(128, 10, vb.pp("fc2"))?);
+/// let xs = Tensor::zeros((4, 784), DType::F32, &Device::Cpu)?;
+/// assert_eq!(last.forward(&hidden.forward_relu(&xs)?)?.dims(), [4, 10]);
+/// # Ok(())
+/// # }
+/// ```
 pub fn linear(in_dim: usize, out_dim: usize, vb: VarBuilder) -> Result<Linear> {
     let weight = vb.get_with_hints((out_dim, in_dim), "weight", HE_UNIFORM)?;
     let bias = vb.get_with_hints(out_dim, "bias", Init::Const(0.0))?;
-    Ok(Linear::new(weight, Some(bias)))
+    Ok(Linear::new(weight, bias))
 }

@@ -3,10 +3,10 @@
 //! Any module from (N, C, H, W) to (N, P) serves. These are the two of the paper's appendix A.4, both ending in a
 //! [`regression`] that starts at the identity.
 
-use crate::layers::{self, ConvBlock};
+use crate::layers::{self, ConvBlock, Linear};
 use crate::ops::{ConvBlockConfig, Pool2dConfig, avg_pool2d};
 use candle_core::{Module, Result, Tensor, Var};
-use candle_nn::{Init, Linear, VarBuilder};
+use candle_nn::{Init, VarBuilder};
 
 /// Makes the last layer of a localisation net: zero weights, and the identity as bias.
 ///
@@ -46,7 +46,7 @@ pub fn regression(in_dim: usize, identity: &[f32], vb: VarBuilder) -> Result<Lin
             bias = identity;
         }
     }
-    Ok(Linear::new(weight, Some(bias)))
+    Ok(Linear::new(weight, bias))
 }
 
 /// Configures a fully connected localisation net.
@@ -120,7 +120,7 @@ impl Module for FcLocalisation {
         check_input("fc_localisation", u, self.in_shape)?;
         let mut xs = u.flatten_from(1)?;
         for layer in &self.hidden {
-            xs = layer.forward(&xs)?.relu()?;
+            xs = layer.forward_relu(&xs)?;
         }
         self.regression.forward(&xs)
     }
@@ -224,7 +224,7 @@ impl Module for ConvLocalisation {
             k => avg_pool2d(u, Pool2dConfig::new(k))?,
         };
         let xs = self.conv2.forward(&self.conv1.forward(&xs)?)?;
-        let xs = self.fc.forward(&xs.flatten_from(1)?)?.relu()?;
+        let xs = self.fc.forward_relu(&xs.flatten_from(1)?)?;
         self.regression.forward(&xs)
     }
 }

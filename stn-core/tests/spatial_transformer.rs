@@ -1,7 +1,7 @@
 //! The whole module: identity at the start, gradients that arrive, variables that move, a transform that is learnt.
 
 use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, Var};
-use candle_nn::{Linear, ops::softmax};
+use candle_nn::ops::softmax;
 use stn_core::dropout::{DropoutRng, dropout};
 use stn_core::init::SeededVarMap;
 use stn_core::localisation::{ConvLocalisation, conv_localisation, fc_localisation, regression};
@@ -144,7 +144,7 @@ fn localisation_is_in_the_graph() -> Result<()> {
 /// A spatial transformer before a linear classifier.
 struct Classifier {
     st: SpatialTransformer<ConvLocalisation, Affine>,
-    fc: Linear,
+    fc: layers::Linear,
 }
 
 impl Classifier {

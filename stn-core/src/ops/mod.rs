@@ -8,6 +8,7 @@ mod conv2d;
 mod grid_sample;
 mod grid_sample_3d;
 mod interleave;
+mod linear;
 mod pool2d;
 mod real;
 pub(crate) mod targets;
@@ -17,4 +18,5 @@ pub use grid_sample::{
     GridSampleConfig, Interpolation, Padding, affine_grid_sample, grid_sample, grid_sample_fill, grid_sample_reference,
 };
 pub use grid_sample_3d::grid_sample_3d;
+pub use linear::{linear, linear_relu};
 pub use pool2d::{Pool2dConfig, avg_pool2d, max_pool2d};

@@ -8,7 +8,7 @@ use candle_nn::loss::cross_entropy;
 use stn_core::SpatialTransformer;
 use stn_core::dropout::DropoutRng;
 use stn_core::init::SeededVarMap;
-use stn_core::layers::{ConvBlock, conv_block, linear};
+use stn_core::layers::{ConvBlock, Linear, conv_block, linear};
 use stn_core::localisation::regression;
 use stn_core::ops::{ConvBlockConfig, GridSampleConfig, Pool2dConfig};
 use stn_core::optim::{AdamW, AdamWConfig, Optimiser, ParamGroup, Sgd, SgdConfig};
@@ -114,13 +114,13 @@ fn full_resolution_network(width: usize, vb: VarBuilder) -> Result<(SpatialTrans
 struct FullResolution {
     conv1: ConvBlock,
     conv2: ConvBlock,
-    fc: candle_nn::Linear,
-    regression: candle_nn::Linear,
+    fc: Linear,
+    regression: Linear,
 }
 
 impl Module for FullResolution {
     fn forward(&self, u: &Tensor) -> candle_core::Result<Tensor> {
         let xs = self.conv2.forward(&self.conv1.forward(u)?)?;
-        self.regression.forward(&self.fc.forward(&xs.flatten_from(1)?)?.relu()?)
+        self.regression.forward(&self.fc.forward_relu(&xs.flatten_from(1)?)?)
     }
 }

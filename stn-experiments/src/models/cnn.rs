@@ -15,8 +15,8 @@
 
 use crate::data::mnist::CLASSES;
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Linear, VarBuilder};
-use stn_core::layers::{ConvBlock, conv_block, linear};
+use candle_nn::VarBuilder;
+use stn_core::layers::{ConvBlock, Linear, conv_block, linear};
 use stn_core::ops::{ConvBlockConfig, Pool2dConfig};
 
 /// Two convolutions with max-pooling and a fully connected layer.

@@ -9,8 +9,8 @@
 
 use crate::data::mnist::CLASSES;
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Linear, VarBuilder};
-use stn_core::layers::linear;
+use candle_nn::VarBuilder;
+use stn_core::layers::{Linear, linear};
 
 /// Three fully connected layers.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub fn fcn(side: usize, width: usize, vb: VarBuilder) -> Result<Fcn> {
 
 impl Module for Fcn {
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let xs = self.fc1.forward(&images.flatten_from(1)?)?.relu()?;
-        self.fc3.forward(&self.fc2.forward(&xs)?.relu()?)
+        let xs = self.fc1.forward_relu(&images.flatten_from(1)?)?;
+        self.fc3.forward(&self.fc2.forward_relu(&xs)?)
     }
 }

@@ -28,9 +28,9 @@
 //! layer's dropout stands on, the paper does not say: behind it there is less to drop.
 
 use candle_core::{Module, ModuleT, Result, Tensor, bail};
-use candle_nn::{Linear, VarBuilder};
+use candle_nn::VarBuilder;
 use stn_core::dropout::{Dropout, DropoutRng, dropout};
-use stn_core::layers::{ConvBlock, conv_block, linear};
+use stn_core::layers::{ConvBlock, Linear, conv_block, linear};
 use stn_core::localisation::{FcLocalisation, fc_localisation, regression};
 use stn_core::ops::{Conv2dConfig, ConvBlockConfig, GridSampleConfig, Pool2dConfig};
 use stn_core::transform::{Affine, Transform};
@@ -165,7 +165,7 @@ impl SvhnNetwork {
         }
         xs = xs.flatten_from(1)?;
         for (fc, dropout) in &self.hidden {
-            xs = dropout.forward_t(&fc.forward(&xs)?.relu()?, train)?;
+            xs = dropout.forward_t(&fc.forward_relu(&xs)?, train)?;
         }
         // Five heads side by side in one product.
         Ok(SvhnPrediction { logits: self.heads.forward(&xs)?.reshape(((), DIGITS, CLASSES))?, transformed })
@@ -233,8 +233,8 @@ fn single_localisation((channels, height, width): (usize, usize, usize), vb: Var
 impl Module for SingleLocalisation {
     fn forward(&self, u: &Tensor) -> Result<Tensor> {
         let xs = self.conv2.forward(&self.conv1.forward(u)?)?;
-        let xs = self.fc1.forward(&xs.flatten_from(1)?)?.relu()?;
-        self.regression.forward(&self.fc2.forward(&xs)?.relu()?)
+        let xs = self.fc1.forward_relu(&xs.flatten_from(1)?)?;
+        self.regression.forward(&self.fc2.forward_relu(&xs)?)
     }
 }
 
