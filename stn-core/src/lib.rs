@@ -52,8 +52,8 @@
 //! | [`parallel`] | several windows of one image, which is not copied |
 //! | [`antialias`] | down-sampling that doesn't skip pixels |
 //! | [`telemetry`] | what a transformer is doing, and whether it has collapsed |
-//! | [`ops`] | `grid_sample`, `grid_sample_3d`, and convolution and pooling with right gradients |
-//! | [`layers`] | convolution and linear layers on them |
+//! | [`ops`] | `grid_sample`, `grid_sample_3d`, and convolution, pooling, the two in one pass, and fully connected, with right gradients |
+//! | [`layers`] | convolution, convolution block and linear layers on them |
 //! | [`init`], [`dropout`], [`optim`] | what training needs and Candle lacks: seeded, stateless, saveable |
 //! | [`algebra`] | no code: the matrices behind the transforms, what each entry does to a picture, and where the traps are |
 //!

@@ -27,7 +27,7 @@ const AHEAD: usize = 4;
 /// What an experiment tells the training loop: its batches, its loss and its validation.
 pub trait Task: Sync {
     /// What a step trains on.
-    type Batch: Send;
+    type Batch: Send + Sync;
 
     /// Makes the batch of a step, from the step and the run's seed alone. Called on a background thread.
     ///
@@ -93,7 +93,7 @@ impl Default for Cadence {
 ///
 /// # Errors
 /// When a variable is not of a float type.
-pub fn optimiser(budget: &Budget, vars: &SeededVarMap) -> Result<Box<dyn Optimiser>> {
+pub fn optimiser(budget: &Budget, vars: &SeededVarMap) -> Result<Box<dyn Optimiser + Send>> {
     let groups = vec![ParamGroup::new(vars.trainable_vars())];
     Ok(match budget.optimiser {
         OptimiserConfig::Sgd { lr, momentum } => {
@@ -142,17 +142,24 @@ pub fn train<T: Task>(
         for step in start..budget.steps {
             let batch = batches.recv().context("the thread that makes the batches has died")??;
             state.optimiser.set_learning_rate(budget.learning_rate(step));
-            let loss = task.loss(&batch)?;
-            let value = f64::from(loss.value.to_scalar::<f32>()?);
+            let optimiser = &mut state.optimiser;
+            // On a thread of the pool: an operation that is shared among the threads then begins at once, on this one.
+            let (value, examples, wrong) = rayon::scope(|_| -> Result<_> {
+                let Loss { value: loss, examples, wrong } = task.loss(&batch)?;
+                let value = f64::from(loss.to_scalar::<f32>()?);
+                if value.is_finite() {
+                    optimiser.step(&loss.backward()?)?;
+                }
+                Ok((value, examples, wrong))
+            })?;
             if !value.is_finite() {
                 bail!(
                     "the loss is {value} at step {step}; a smaller learning rate may help. The run's last checkpoint is in {}",
                     run.path().display()
                 )
             }
-            state.optimiser.step(&loss.value.backward()?)?;
             state.step = step + 1;
-            state.tally.add(loss.examples, loss.wrong, value);
+            state.tally.add(examples, wrong, value);
 
             let last = state.step == budget.steps;
             let validation = if last || state.step.is_multiple_of(validate_every) { task.validate()? } else { None };
@@ -196,7 +203,7 @@ struct State {
     seconds: f64,
     /// Sums since the last logged line.
     tally: Tally,
-    optimiser: Box<dyn Optimiser>,
+    optimiser: Box<dyn Optimiser + Send>,
 }
 
 impl State {

@@ -177,6 +177,9 @@ impl CustomOp3 for Linear {
     }
 }
 
+/// Products of fewer multiplications than this are one thread's: waking another takes longer.
+const SHARED: usize = 2_000_000;
+
 /// A matrix of a slice: element (i, j) is `data[i * row + j * col]`.
 #[derive(Clone, Copy)]
 struct Matrix<'a, T> {
@@ -232,7 +235,7 @@ fn product<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>) {
             false,
             false,
             false,
-            gemm::Parallelism::Rayon(0),
+            if m * n * k < SHARED { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(0) },
         );
     }
 }

@@ -91,8 +91,9 @@ fn open<'a>(row: &'a Row, peer: &mut Peer, effort: Effort) -> Result<Entry<'a>> 
     Ok(Entry { row, ours, pace, times: Default::default() })
 }
 
-/// Runs a step `warm` times, and then `reps` times by the clock: milliseconds.
+/// Runs a step `warm` times, and then `reps` times by the clock: milliseconds. Each runs on a thread of the pool, as in the training loop.
 pub fn time(step: &mut Step, warm: usize, reps: usize) -> Result<Vec<f64>> {
+    let mut step = || rayon::scope(|_| step());
     for _ in 0..warm {
         step()?;
     }
