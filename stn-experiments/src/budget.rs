@@ -69,11 +69,11 @@ impl Budget {
         Ok(budget)
     }
 
-    /// About ten minutes for two models on a laptop's two cores. The values are a first choice that the validation error bears out, not the end of a search.
+    /// Minutes on a laptop's two cores. The values are a first choice that the validation error bears out, not the end of a search.
     fn quick() -> Self {
         Self {
             name: "quick".into(),
-            steps: 8000,
+            steps: 4000,
             batch: 256,
             optimiser: OptimiserConfig::Adamw { lr: 2e-3, weight_decay: 0.01 },
             schedule: Schedule::OneCycle { warmup: 0.1 },

@@ -126,14 +126,20 @@ impl Linear {
         let rows = Matrix::new(&grad, n, o);
         let grad_input = if input.track_op() {
             let mut out = vec![T::zero(); n * k];
-            with_elements(NAME, weight, |weight| Ok(product(&mut out, rows, Matrix::new(weight, o, k))))?;
+            with_elements(NAME, weight, |weight| {
+                product(&mut out, rows, Matrix::new(weight, o, k));
+                Ok(())
+            })?;
             Some(Tensor::from_vec(out, (n, k), &Device::Cpu)?)
         } else {
             None
         };
         let grad_weight = if weight.track_op() {
             let mut out = vec![T::zero(); o * k];
-            with_elements(NAME, input, |input| Ok(product(&mut out, rows.t(), Matrix::new(input, n, k))))?;
+            with_elements(NAME, input, |input| {
+                product(&mut out, rows.t(), Matrix::new(input, n, k));
+                Ok(())
+            })?;
             Some(Tensor::from_vec(out, (o, k), &Device::Cpu)?)
         } else {
             None

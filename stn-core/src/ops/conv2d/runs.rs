@@ -1,5 +1,7 @@
 //! What a filter sees of an image with its channels last: rows, each one run of memory. Sums of such rows, and rows added to an image.
 
+#![allow(clippy::needless_range_loop)] // a block's two indices say more than iterators over its rows
+
 use super::geometry::Geometry;
 use super::scattered::Entry;
 use crate::ops::real::{Real, load, store, width};

@@ -3,6 +3,8 @@
 //! Each of the three is generic in the two sides of its block. Pointers are to interleaved images (see `interleave`); strides count
 //! elements. One operand of every product is a vector of images, the other one number for all of them (a weight), or a vector too.
 
+#![allow(clippy::needless_range_loop)] // a block's two indices say more than iterators over its rows
+
 use crate::ops::real::{Real, load, store};
 use pulp::Simd;
 use std::ops::Range;
