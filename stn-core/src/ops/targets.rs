@@ -27,17 +27,29 @@ impl Targets {
     }
 }
 
+/// How many partial sums a row has: column `j` is added to number `j % LANES`. They are the lanes of a vector.
+pub(crate) const LANES: usize = 8;
+
 /// One row's part of a matrix's gradient: sums of the points' gradients, by x_s times x_t and alone, by y_s likewise.
 pub(crate) fn row_sums<T: WithDType>(grad: &[T], targets: &Targets) -> [f64; 4] {
-    let mut sums = [0.0; 4];
-    for (point, &x) in grad.chunks_exact(2).zip(&targets.x) {
-        let (gx, gy) = (point[0].to_f64(), point[1].to_f64());
-        sums[0] += gx * x;
-        sums[1] += gx;
-        sums[2] += gy * x;
-        sums[3] += gy;
+    let mut sums = [[0.0; LANES]; 4];
+    for (points, columns) in grad.chunks(2 * LANES).zip(targets.x.chunks(LANES)) {
+        for (i, (point, &x)) in points.chunks_exact(2).zip(columns).enumerate() {
+            let (gx, gy) = (point[0].to_f64(), point[1].to_f64());
+            sums[0][i] += gx * x;
+            sums[1][i] += gx;
+            sums[2][i] += gy * x;
+            sums[3][i] += gy;
+        }
     }
-    sums
+    sums.map(fold)
+}
+
+/// The sum of a row's partial sums: by halves, as vectors can.
+#[inline(always)]
+pub(crate) fn fold(a: [f64; LANES]) -> f64 {
+    let b: [f64; 4] = std::array::from_fn(|i| a[i] + a[i + 4]);
+    (b[0] + b[2]) + (b[1] + b[3])
 }
 
 /// A matrix's gradient from the sums of its rows, added in their order.

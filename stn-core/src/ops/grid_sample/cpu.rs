@@ -4,12 +4,12 @@
 
 use super::element::Element;
 use super::lanes::{self, LANES};
-use super::planar;
+use super::planar::{self, Sums};
 use super::points::Points;
 use super::problem::Problem;
 use super::side::Mode;
 use super::simd::run;
-use crate::ops::targets::{row_sums, theta_gradient};
+use crate::ops::targets::{Targets, row_sums, theta_gradient};
 use rayon::prelude::*;
 use std::marker::PhantomData;
 
@@ -30,6 +30,14 @@ impl<T: Copy, const D: usize> Clone for Call<'_, T, D> {
 }
 
 impl<T: Copy, const D: usize> Copy for Call<'_, T, D> {}
+
+impl<'a, T, const D: usize> Call<'a, T, D> {
+    /// The channels of the image that window `n` is of.
+    pub(super) fn channels(&self, n: usize) -> Vec<&'a [T]> {
+        let b = n / self.problem.windows;
+        (0..self.problem.channels).map(|c| self.problem.channel(self.input, b, c)).collect()
+    }
+}
 
 /// Cuts each of the maps of `size` that `data` consists of into parts of `part`, and gathers the parts of the same place in `channels`
 /// maps that follow one another: what one task writes.
@@ -124,18 +132,33 @@ pub(in crate::ops) fn backward<T: Element, M: Mode<K>, const K: usize, const D: 
             Points::Affine(..) => {}
         }
     } else {
-        if of_images {
-            grad_images::<T, M, K, D>(call, grad, &mut images);
+        let mut rows = vec![];
+        let windows: Vec<Sums<T>> = match call.points {
+            _ if !of_points => vec![],
+            Points::Grid(_) => points.chunks_exact_mut(problem.points() * D).map(Sums::Points).collect(),
+            Points::Affine(_, targets) => {
+                rows.resize(problem.all_windows() * targets.y.len(), [0.0; 4]);
+                rows.chunks_exact_mut(targets.y.len()).map(Sums::Rows).collect()
+            }
+        };
+        // Enough images to keep the threads busy with one each.
+        if of_images && of_points && problem.images >= 2 * rayon::current_num_threads() {
+            both::<T, M, K, D>(call, grad, &mut images, windows);
+        } else {
+            if of_images {
+                grad_images::<T, M, K, D>(call, grad, &mut images);
+            }
+            grad_points::<T, M, K, D>(call, grad, windows);
         }
-        if of_points {
-            grad_points::<T, M, K, D>(call, grad, &mut points);
+        if let (Points::Affine(_, targets), false) = (call.points, rows.is_empty()) {
+            points = thetas(&rows, targets);
         }
     }
     (images, points)
 }
 
 /// The gradients of matrices from the sums of their windows' rows.
-fn thetas<T: Element>(rows: &[[f64; 4]], targets: &crate::ops::targets::Targets) -> Vec<T> {
+fn thetas<T: Element>(rows: &[[f64; 4]], targets: &Targets) -> Vec<T> {
     rows.chunks_exact(targets.y.len()).flat_map(|rows| theta_gradient(rows, targets)).map(T::narrow).collect()
 }
 
@@ -190,30 +213,37 @@ fn grad_images<T: Element, M: Mode<K>, const K: usize, const D: usize>(call: Cal
     });
 }
 
-fn grad_points<T: Element, M: Mode<K>, const K: usize, const D: usize>(call: Call<T, D>, grad: &[T], out: &mut Vec<T>) {
-    let problem = call.problem;
-    let (points, part) = (problem.points(), part_of(problem));
-    let task = |n: usize, first: usize, out: &mut [T]| {
-        run(planar::GradPoints::<T, M, K, D> { call, grad, n, first, out, mode: PhantomData });
+/// Both gradients, one image after the other.
+fn both<T: Element, M: Mode<K>, const K: usize, const D: usize>(
+    call: Call<T, D>,
+    grad: &[T],
+    images: &mut [T],
+    windows: Vec<Sums<T>>,
+) {
+    let (problem, mut windows) = (call.problem, windows.into_iter());
+    let images = cut(images, problem.channels, problem.pixels(), problem.pixels());
+    let tasks: Vec<_> =
+        images.into_iter().map(|image| (image, windows.by_ref().take(problem.windows).collect())).collect();
+    tasks.into_par_iter().enumerate().for_each(|(b, (image, windows))| {
+        run(planar::Both::<T, M, K, D> { call, grad, b, image, windows, mode: PhantomData });
+    });
+}
+
+/// The gradients of the points of all windows, of which there are none where they aren't asked for.
+fn grad_points<T: Element, M: Mode<K>, const K: usize, const D: usize>(
+    call: Call<T, D>,
+    grad: &[T],
+    windows: Vec<Sums<T>>,
+) {
+    let part = part_of(call.problem);
+    let rows = part / call.problem.out[D - 1];
+    let task = |n: usize, i: usize, out: Sums<T>| {
+        run(planar::GradPoints::<T, M, K, D> { call, grad, n, first: i * part, out, mode: PhantomData });
     };
-    match call.points {
-        Points::Grid(_) => out.par_chunks_mut(points * D).enumerate().for_each(|(n, window)| {
-            window.par_chunks_mut(part * D).enumerate().for_each(|(i, out)| task(n, i * part, out));
-        }),
-        Points::Affine(_, targets) => {
-            let (height, width) = targets.out_size();
-            let mut rows = vec![[0.0; 4]; problem.all_windows() * height];
-            rows.par_chunks_mut(height).enumerate().for_each(|(n, window)| {
-                window.par_chunks_mut(part / width).enumerate().for_each_init(Vec::new, |grid, (i, rows)| {
-                    grid.clear();
-                    grid.resize(2 * rows.len() * width, T::zero());
-                    task(n, i * part, grid);
-                    for (row, grid) in rows.iter_mut().zip(grid.chunks_exact(2 * width)) {
-                        *row = row_sums(grid, targets);
-                    }
-                });
-            });
-            *out = thetas(&rows, targets);
+    windows.into_par_iter().enumerate().for_each(|(n, window)| match window {
+        Sums::Points(out) => {
+            out.par_chunks_mut(part * D).enumerate().for_each(|(i, out)| task(n, i, Sums::Points(out)));
         }
-    }
+        Sums::Rows(out) => out.par_chunks_mut(rows).enumerate().for_each(|(i, out)| task(n, i, Sums::Rows(out))),
+    });
 }

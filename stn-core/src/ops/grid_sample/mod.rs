@@ -5,6 +5,8 @@ mod affine;
 mod avx512;
 mod bicubic;
 pub(in crate::ops) mod bilinear;
+#[cfg(target_arch = "x86_64")]
+mod bilinear_avx512;
 pub(in crate::ops) mod cpu;
 pub(in crate::ops) mod element;
 mod fill;
