@@ -128,7 +128,7 @@ pub struct Network {
 
 enum Classifier {
     Fcn(Fcn),
-    Cnn(Cnn),
+    Cnn(Box<Cnn>),
 }
 
 impl Network {
@@ -156,7 +156,7 @@ impl Network {
         let side = if halve { side / 2 } else { side };
         let classifier = match model {
             Model::Fcn | Model::StFcn(_) => Classifier::Fcn(fcn(side, width, classifier_vb)?),
-            Model::Cnn | Model::StCnn(_) => Classifier::Cnn(cnn(side, width, classifier_vb)?),
+            Model::Cnn | Model::StCnn(_) => Classifier::Cnn(Box::new(cnn(side, width, classifier_vb)?)),
         };
         Ok(Self { transformer, halve, classifier })
     }

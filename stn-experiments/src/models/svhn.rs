@@ -192,7 +192,7 @@ pub fn svhn_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
 /// Either localisation net.
 #[derive(Debug, Clone)]
 enum Localisation {
-    Single(SingleLocalisation),
+    Single(Box<SingleLocalisation>),
     Multi(FcLocalisation),
 }
 
@@ -221,13 +221,13 @@ struct SingleLocalisation {
 
 fn single_localisation((channels, height, width): (usize, usize, usize), vb: VarBuilder) -> Result<Localisation> {
     let features = 32 * (height / 2) * (width / 2);
-    Ok(Localisation::Single(SingleLocalisation {
+    Ok(Localisation::Single(Box::new(SingleLocalisation {
         conv1: conv_block(channels, 32, 5, HALVED, vb.pp("conv1"))?,
         conv2: conv_block(32, 32, 5, SAME, vb.pp("conv2"))?,
         fc1: linear(features, 32, vb.pp("fc1"))?,
         fc2: linear(32, 32, vb.pp("fc2"))?,
         regression: regression(32, &Affine.identity(), vb.pp("regression"))?,
-    }))
+    })))
 }
 
 impl Module for SingleLocalisation {

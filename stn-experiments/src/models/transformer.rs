@@ -64,7 +64,7 @@ pub enum Localisation {
     /// Fully connected, for the FCNs.
     Fc(FcLocalisation),
     /// Convolutional, for the CNNs.
-    Conv(ConvLocalisation),
+    Conv(Box<ConvLocalisation>),
 }
 
 impl Module for Localisation {
@@ -96,7 +96,7 @@ pub fn fc_transformer(side: usize, kind: TransformKind, vb: VarBuilder) -> Resul
 pub fn conv_transformer(side: usize, kind: TransformKind, vb: VarBuilder) -> Result<InputTransformer> {
     let transform = kind.transform()?;
     let net = conv_localisation((1, side, side), &transform.identity(), Default::default(), vb)?;
-    Ok(on_input(side, Localisation::Conv(net), transform))
+    Ok(on_input(side, Localisation::Conv(Box::new(net)), transform))
 }
 
 fn on_input(side: usize, net: Localisation, transform: Box<dyn Transform>) -> InputTransformer {

@@ -2,6 +2,8 @@
 //!
 //! The same numbers in the same order as the kernels of `planar`, and so the same bits.
 
+#![allow(clippy::needless_range_loop)] // the taps' numbers index several arrays at once
+
 use super::element::Element;
 use super::planar::{Band, Sums};
 use super::points::Points;
