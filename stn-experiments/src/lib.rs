@@ -1,8 +1,8 @@
 //! Reproduces the experiments of *Spatial Transformer Networks* (Jaderberg, Simonyan, Zisserman, Kavukcuoglu, NIPS 2015).
 //!
 //! ```text
-//! data -> experiments (a Task each) -> train (the one loop) -> record (a run directory) -> report (table, figures)
-//!           ^ models, budget, schedule                           ^ metrics
+//! data -> experiments (a Trial each) -> run -> train (the one loop) -> record (a run directory) -> report (table, figures)
+//!           ^ models, budget, schedule                                  ^ metrics
 //! ```
 //!
 //! The binary `stn` is a thin shell over [`cli`].
@@ -22,6 +22,7 @@ pub mod paper;
 pub mod record;
 pub mod report;
 pub mod reproduce;
+pub mod run;
 pub mod schedule;
 pub mod stop;
 pub mod train;
