@@ -10,6 +10,8 @@
 #![deny(missing_docs)]
 
 pub mod budget;
+pub mod cells;
+pub mod claims;
 pub mod cli;
 pub mod console;
 pub mod data;

@@ -1,5 +1,7 @@
 //! From finished runs to tables, ours beside the paper's, and a report in Markdown with figures.
 
+use crate::cells::Cells;
+use crate::claims::{self, Claim};
 use crate::experiments::{self, Experiment};
 use crate::figures::{self, Figure};
 use crate::metrics::Spread;
@@ -87,6 +89,35 @@ pub fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> Result<Stri
     Ok(text)
 }
 
+/// For each budget the table as the paper lays it out, ours beside the paper's; what the cells cost; and the paper's claims.
+///
+/// # Errors
+/// When a result names an unknown data set or model.
+pub fn beside_the_papers(
+    experiment: &dyn Experiment,
+    results: &[&RunResult],
+    claims: fn(&Cells) -> Vec<Claim>,
+) -> Result<String> {
+    for result in results {
+        position("data set", &result.data, &experiment.data())?;
+        position("model", &result.model, &experiment.models())?;
+    }
+    let mut text = String::new();
+    for (budget, training, cells) in Cells::by_training(results) {
+        let scaled_down = match experiment.paper_training() {
+            Some(paper) if budget != "paper" => format!("; scaled down, the paper has {paper}"),
+            _ => String::new(),
+        };
+        writeln!(text, "### Budget {budget}: {training}{scaled_down}\n")?;
+        writeln!(text, "Test {} in percent, ours over the seeds (the paper's):\n", experiment.measure().noun())?;
+        writeln!(text, "{}", cells.beside_the_papers(experiment))?;
+        writeln!(text, "Parameters / seeds / minutes a run:\n\n{}", cells.costs(experiment))?;
+        text.push_str(&claims::markdown(&claims(&cells)));
+        text.push_str("\nClaims are judged by the means over the seeds, as they stand.\n");
+    }
+    Ok(text)
+}
+
 fn position(what: &str, id: &str, known: &[String]) -> Result<usize> {
     let position = known.iter().position(|known| known == id);
     position.with_context(|| format!("a result names the {what} `{id}`; there are {}", known.join(", ")))
@@ -158,43 +189,62 @@ fn section(
     Ok((text, tables))
 }
 
+/// A result for tests.
+#[cfg(test)]
+pub(crate) fn test_result(experiment: &str, data: &str, model: &str, seed: u64, error_percent: f64) -> RunResult {
+    RunResult {
+        experiment: experiment.into(),
+        data: data.into(),
+        model: model.into(),
+        seed,
+        budget: "quick".into(),
+        error_percent,
+        error_percent_std: Some(0.1),
+        error_percent_draws: vec![error_percent],
+        val_error_percent: None,
+        paper_error_percent: None,
+        params: 208_586,
+        steps: 2500,
+        batch: 256,
+        training: "2500 steps of 256".into(),
+        seconds: 90.0,
+        data_source: crate::data::DataSource::Embedded { reason: "--offline".into() },
+        device: "cpu".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::DataSource;
     use crate::experiments::mnist::DistortedMnist;
-
-    fn result(model: &str, seed: u64, error_percent: f64) -> RunResult {
-        RunResult {
-            experiment: "mnist".into(),
-            data: "R".into(),
-            model: model.into(),
-            seed,
-            budget: "quick".into(),
-            error_percent,
-            error_percent_std: Some(0.1),
-            error_percent_draws: vec![error_percent],
-            val_error_percent: None,
-            paper_error_percent: Some(1.2),
-            params: 208_586,
-            steps: 2500,
-            batch: 256,
-            training: "2500 steps of 256".into(),
-            seconds: 90.0,
-            data_source: DataSource::Embedded { reason: "--offline".into() },
-            device: "cpu".into(),
-        }
-    }
 
     #[test]
     fn seeds_become_mean_and_spread_beside_the_papers_figure() -> Result<()> {
+        let result = |model: &str, seed, error| test_result("mnist", "R", model, seed, error);
         let (a, b, c) = (result("st-cnn-aff", 0, 1.0), result("st-cnn-aff", 1, 2.0), result("cnn", 0, 2.5));
         let table = table(&DistortedMnist, &[&a, &b, &c])?;
         let rows: Vec<&str> = table.lines().skip(2).collect();
         assert_eq!(rows[0], "| R | CNN | 2.50 | 1.2 | 0.10 | - | 0 | 208586 | 1.5 | quick | 2500 steps of 256 |");
         assert!(rows[1].starts_with("| R | ST-CNN Aff | 1.50 ± 0.71 | 0.7 |"), "{}", rows[1]);
         assert_eq!(rows.len(), 2);
+
+        let paper = DistortedMnist.findings(&[&a, &b, &c])?;
+        assert!(paper.contains("| model | R | RTS | P | E | TC |"), "{paper}");
+        assert!(
+            paper.contains("| ST-CNN Aff | 1.50 ± 0.71 (0.7) | - (0.5) | - (0.8) | - (1.2) | - (1.7) |"),
+            "{paper}"
+        );
+        assert!(paper.contains("| ST-CNN TPS | - (0.7) | - (0.5) | - (0.8) | - (1.1) | - |"), "{paper}");
+        assert!(paper.contains("| ST-CNN Aff | 208586 / 2 / 1.5 | - | - | - | - |"), "{paper}");
+        assert!(paper.contains("scaled down, the paper has 150,000 steps"), "{paper}");
         Ok(())
+    }
+
+    #[test]
+    fn unknown_names_are_named() {
+        let result = test_result("mnist", "R", "resnet", 0, 1.0);
+        let error = table(&DistortedMnist, &[&result]).unwrap_err().to_string();
+        assert!(error.contains("the model `resnet`; there are fcn"), "{error}");
     }
 
     #[test]

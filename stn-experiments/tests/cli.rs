@@ -235,6 +235,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(130));
     assert!(said.contains("nothing is lost") && said.contains("--steps 100000"), "{said}");
+    assert!(said.contains("ms a step: the other 99950 steps of this run will take about"), "{said}");
 }
 
 #[test]

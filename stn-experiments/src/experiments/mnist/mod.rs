@@ -2,6 +2,7 @@
 //!
 //! `just reproduce mnist` trains the CNN and the ST-CNN Aff on R; `--data`, `--model`, `--seeds` and `--budget` select other cells.
 
+mod claims;
 mod figures;
 mod samples;
 mod trial;
@@ -14,6 +15,7 @@ use crate::figures::Figure;
 use crate::models::{Model, Network, TransformKind};
 use crate::paper;
 use crate::record::RunDir;
+use crate::report;
 use crate::reproduce::{Ending, Request, sweep};
 use crate::run::{Config, Run, RunResult, Settings, Status, load_weights};
 use crate::stop::Stop;
@@ -88,6 +90,14 @@ impl Experiment for DistortedMnist {
 
     fn figures(&self, folder: &Path, run: &RunDir, result: &RunResult) -> Result<Vec<Figure>> {
         figures::transforms(folder, run, result)
+    }
+
+    fn findings(&self, results: &[&RunResult]) -> Result<String> {
+        let mut text = report::beside_the_papers(self, results, claims::claims)?;
+        text.push_str(
+            "\nFor TC the paper's text (section 4.1) gives an ST-FCN and an ST-CNN without naming the transform: the figures stand with Aff.\n",
+        );
+        Ok(text)
     }
 }
 
