@@ -1,6 +1,6 @@
 //! The command line: from words to a request, and from a request to what does it.
 
-use crate::data::{Distortion, Mnist, Source, pack};
+use crate::data::{Distortion, Mnist, Source, addition, pack};
 use crate::experiments::{self, Experiment, TEST_SEED};
 use crate::look::{Image, look};
 use crate::metrics::Spread;
@@ -298,6 +298,13 @@ fn data(command: Data) -> Result<()> {
                 );
                 crate::say!("test {data:<3}, first draw  {got}");
             }
+            let got = addition::addition_set(&mnist.test, TEST_SEED, 0)?.0.identity();
+            let expected = addition::TEST_IDENTITY;
+            ensure!(
+                got == expected,
+                "the first test set of addition must have sha256 {expected}, got {got}; please report your platform"
+            );
+            crate::say!("test addition, first draw  {got}");
         }
         Data::Preview { data, out, source } => {
             let mnist = source.mnist()?;

@@ -18,6 +18,7 @@ use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub mod addition;
 pub mod distort;
 mod epochs;
 pub mod hub;

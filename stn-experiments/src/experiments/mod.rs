@@ -1,5 +1,6 @@
 //! The paper's experiments, a module each, and what the sweep, the report and the command line know of one.
 
+pub mod addition;
 pub(crate) mod classification;
 mod digits;
 pub mod mnist;
@@ -25,7 +26,7 @@ pub const TEST_SEED: u64 = 0;
 pub(crate) const VALIDATION_DRAW: u64 = u64::MAX;
 
 /// Every experiment, in the order of the paper.
-pub const ALL: [&dyn Experiment; 1] = [&mnist::DistortedMnist];
+pub const ALL: [&dyn Experiment; 2] = [&mnist::DistortedMnist, &addition::Addition];
 
 /// Finds an experiment by its name.
 ///

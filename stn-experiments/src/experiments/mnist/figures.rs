@@ -1,6 +1,6 @@
 //! What the transformer of a run learned, drawn from its samples.
 
-use crate::figures::{Figure, both, note};
+use crate::figures::{Figure, both, grid_rotations, note};
 use crate::models::{Model, TransformKind};
 use crate::record::RunDir;
 use crate::run::{RunResult, SAMPLES_FILE};
@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use candle_core::{IndexOp, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
-use stn_core::telemetry::observe;
 use stn_viz::{PoseFigure, PosePoint, Reference, WarpFigure, WarpRow, correlation, poses, warps};
 
 /// What the transformer of a run learned: one row a digit, one digit at several angles, and recovered against applied rotation. None for
@@ -112,57 +111,5 @@ impl Samples {
             class: usize::from(class),
         });
         Ok(points.collect())
-    }
-}
-
-/// The rotations of sampling grids in degrees, counter-clockwise on the screen: of the affine transform that comes closest to each.
-///
-/// A digit that was turned by some angle is upright again where the grid is turned by the same angle.
-fn grid_rotations(kind: TransformKind, thetas: &Tensor) -> Result<Vec<f64>> {
-    let grids = kind.transform()?.grid(thetas, (28, 28), true)?;
-    // The telemetry counts clockwise.
-    Ok(observe(&grids, true)?.iter().map(|seen| -seen.pose.rotation).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::Pose;
-    use candle_core::Device;
-    use stn_core::ops::{GridSampleConfig, grid_sample};
-    use stn_core::transform::affine_grid;
-
-    #[test]
-    fn the_grid_rotation_is_the_one_that_turns_the_digit_upright() -> Result<()> {
-        let mnist = crate::data::Mnist::embedded("test")?;
-        let digit = mnist.test.image(0);
-        let to_tensor = |pixels: &[u8]| {
-            let pixels: Vec<f32> = pixels.iter().map(|&p| f32::from(p) / 255.0).collect();
-            Tensor::from_vec(pixels, (1, 1, 28, 28), &Device::Cpu)
-        };
-        for angle in [-60f64, 25.0, 80.0] {
-            let mut turned = vec![0; 28 * 28];
-            Pose { rotation: angle, ..Pose::default() }.draw(digit, 28, &mut turned);
-            let (sin, cos) = angle.to_radians().sin_cos();
-            let (sin, cos) = (sin as f32, cos as f32);
-            let theta = [cos, sin, 0.0, -sin, cos, 0.0];
-            let grid = affine_grid(&Tensor::new(&theta, &Device::Cpu)?.reshape((1, 2, 3))?, (28, 28), true)?;
-            let control = TransformKind::ThinPlateSpline.transform()?.identity();
-            let spline = control.chunks(2).flat_map(|p| [cos * p[0] + sin * p[1], -sin * p[0] + cos * p[1]]);
-            for (kind, theta) in [
-                (TransformKind::Affine, theta.to_vec()),
-                (TransformKind::Projective, [&theta[..], &[0.0; 2]].concat()),
-                (TransformKind::ThinPlateSpline, spline.collect()),
-            ] {
-                let theta = Tensor::from_vec(theta.clone(), (1, theta.len()), &Device::Cpu)?;
-                assert!((grid_rotations(kind, &theta)?[0] - angle).abs() < 1e-3, "{kind:?}");
-            }
-            let upright = grid_sample(&to_tensor(&turned)?, &grid, GridSampleConfig::new(true))?;
-            let off = |image: &Tensor| -> Result<f32> {
-                Ok((image - to_tensor(digit)?)?.abs()?.mean_all()?.to_scalar::<f32>()?)
-            };
-            assert!(off(&upright)? < 0.3 * off(&to_tensor(&turned)?)?, "{angle} degrees is not undone");
-        }
-        Ok(())
     }
 }
