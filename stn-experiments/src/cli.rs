@@ -126,6 +126,9 @@ struct Reproduce {
     /// A further folder whose finished runs count as done: results, say
     #[arg(long)]
     finished: Option<PathBuf>,
+    /// For colocalisation: the run of a CNN of mnist that compares windows [default: the CNN on R, quick, trained first where it is not there]
+    #[arg(long, value_name = "RUN")]
+    encoder: Option<PathBuf>,
     /// Train only the i-th of n parts of the runs, counted from 0: 0/4
     #[arg(long, default_value = "0/1")]
     shard: Shard,
@@ -192,6 +195,7 @@ fn request(args: Reproduce) -> Result<Request> {
         seeds: unique(args.seeds),
         out: args.out,
         finished: args.finished,
+        encoder: args.encoder,
         source: args.source.source,
         offline: args.source.offline,
         cadence: Cadence { checkpoint: args.checkpoint_every, ..Default::default() },

@@ -210,6 +210,7 @@ pub(crate) fn test_result(experiment: &str, data: &str, model: &str, seed: u64, 
         seconds: 90.0,
         data_source: crate::data::DataSource::Embedded { reason: "--offline".into() },
         device: "cpu".into(),
+        details: Default::default(),
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Request {
     pub out: PathBuf,
     /// A further folder of finished runs that count as done, `results/` say.
     pub finished: Option<PathBuf>,
+    /// The run whose network compares windows in co-localisation; none: that of the CNN on R.
+    pub encoder: Option<PathBuf>,
     /// Where the images come from.
     pub source: Source,
     /// Whether the network must not be touched.
@@ -239,6 +241,7 @@ mod tests {
             seeds: vec![0],
             out: "runs".into(),
             finished: None,
+            encoder: None,
             source: Source::Embedded,
             offline: true,
             cadence: Cadence::default(),

@@ -130,6 +130,9 @@ pub struct RunResult {
     pub data_source: DataSource,
     /// The device that it ran on.
     pub device: String,
+    /// What else the experiment measures, by name.
+    #[serde(flatten)]
+    pub details: Map<String, Value>,
 }
 
 /// How a run ended.
@@ -159,6 +162,14 @@ pub trait Trial: Task {
     /// # Errors
     /// When the model does not fit the images.
     fn samples(&self) -> Result<HashMap<String, Tensor>>;
+
+    /// What else the result should hold, by name.
+    ///
+    /// # Errors
+    /// When the model does not fit the images.
+    fn details(&self) -> Result<Map<String, Value>> {
+        Ok(Map::new())
+    }
 }
 
 /// Where the images of a run came from, and what they are.
@@ -252,6 +263,7 @@ impl Run<'_> {
             seconds,
             data_source: origin.source.clone(),
             device: config.settings.device,
+            details: trial.details()?,
         };
         dir.finish(&result)?;
         Ok(Status::Finished(result))

@@ -11,7 +11,7 @@ use crate::record::RunDir;
 use crate::stop::Stop;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::sync::mpsc;
 use std::time::Instant;
@@ -46,6 +46,15 @@ pub trait Task: Sync {
     /// # Errors
     /// When the model does not fit the images.
     fn validate(&self) -> Result<Option<f64>>;
+
+    /// What the metrics should hold besides loss and error when `step` steps are done (0: before the first), by name; none for nothing.
+    ///
+    /// # Errors
+    /// When the model does not fit the data.
+    fn notes(&self, step: usize) -> Result<Option<Map<String, Value>>> {
+        let _ = step;
+        Ok(None)
+    }
 }
 
 /// What one batch cost.
@@ -122,6 +131,13 @@ pub fn train<T: Task>(
         state.restore(checkpoint, vars).with_context(|| format!("the checkpoint in {}", run.path().display()))?;
     }
     let mut log = run.metrics_from(state.step)?;
+    if state.step == 0
+        && run.metrics()?.is_empty()
+        && let Some(mut notes) = task.notes(0)?
+    {
+        notes.insert("step".into(), json!(0));
+        log.push(&Value::Object(notes))?;
+    }
     let _training = stop.training();
     let progress = Progress::new(budget, state.step);
     let validate_every = budget.steps.div_ceil(cadence.validations.max(1));
@@ -163,7 +179,8 @@ pub fn train<T: Task>(
 
             let last = state.step == budget.steps;
             let validation = if last || state.step.is_multiple_of(validate_every) { task.validate()? } else { None };
-            if state.step.is_multiple_of(LOG_EVERY) || last || validation.is_some() {
+            let notes = task.notes(state.step)?;
+            if state.step.is_multiple_of(LOG_EVERY) || last || validation.is_some() || notes.is_some() {
                 let mut line = json!({
                     "step": state.step,
                     "loss": state.tally.mean_loss(),
@@ -173,6 +190,9 @@ pub fn train<T: Task>(
                 });
                 if let Some(validation) = validation {
                     line["val_error_percent"] = json!(validation);
+                }
+                for (name, note) in notes.into_iter().flatten() {
+                    line[name] = note;
                 }
                 log.push(&line)?;
                 progress.report(state.step, &state.tally, validation);

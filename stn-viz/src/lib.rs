@@ -5,6 +5,7 @@
 //! | [`warps`] | input, sampling grid over the input, output: a row an example |
 //! | [`poses`] | recovered against applied rotation, coloured by class |
 //! | [`curves`] | error and loss over steps |
+//! | [`boxes`] | boxes on images over the course of an optimisation |
 //! | [`projections`] | volumes seen from several sides |
 //!
 //! Each takes a path and one plain struct that holds everything the figure says. The extension of the path
@@ -35,6 +36,7 @@
 //! ```
 
 mod axes;
+mod boxes;
 mod canvas;
 mod colours;
 mod curves;
@@ -47,6 +49,7 @@ mod projections;
 mod text;
 mod warps;
 
+pub use boxes::{BoxFigure, BoxFrame, BoxRow, boxes};
 pub use curves::{Curve, CurveFigure, curves};
 pub use poses::{PoseFigure, PosePoint, Reference, correlation, poses};
 pub use projections::{ProjectionFigure, ProjectionRow, projections};

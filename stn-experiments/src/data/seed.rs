@@ -22,6 +22,8 @@ pub enum Purpose {
     Pair = 5,
     /// Partner and distortions of a test or validation pair: (draw, index of its first image).
     TestPair = 6,
+    /// Images and random windows of a step of co-localisation: (step, 0).
+    Windows = 7,
 }
 
 /// Builds the generator of one quadruple.

@@ -2,6 +2,7 @@
 
 pub mod addition;
 pub(crate) mod classification;
+pub mod colocalisation;
 mod digits;
 pub mod mnist;
 pub mod volume;
@@ -27,7 +28,8 @@ pub const TEST_SEED: u64 = 0;
 pub(crate) const VALIDATION_DRAW: u64 = u64::MAX;
 
 /// Every experiment, in the order of the paper.
-pub const ALL: [&dyn Experiment; 3] = [&mnist::DistortedMnist, &addition::Addition, &volume::DigitsInVolumes];
+pub const ALL: [&dyn Experiment; 4] =
+    [&mnist::DistortedMnist, &addition::Addition, &colocalisation::Colocalisation, &volume::DigitsInVolumes];
 
 /// Finds an experiment by its name.
 ///

@@ -51,9 +51,22 @@ pub fn cnn_with((channels, side): (usize, usize), width: usize, classes: usize, 
     })
 }
 
+impl Cnn {
+    /// What each layer makes of some images: the two pooled maps, flattened, and the logits.
+    ///
+    /// # Errors
+    /// When the images have another size.
+    pub fn layers(&self, images: &Tensor) -> Result<[Tensor; 3]> {
+        let map1 = self.conv1.forward(images)?;
+        let map2 = self.conv2.forward(&map1)?.flatten_from(1)?;
+        let logits = self.fc.forward(&map2)?;
+        Ok([map1.flatten_from(1)?, map2, logits])
+    }
+}
+
 impl Module for Cnn {
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let xs = self.conv2.forward(&self.conv1.forward(images)?)?;
-        self.fc.forward(&xs.flatten_from(1)?)
+        let [.., logits] = self.layers(images)?;
+        Ok(logits)
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod addition;
 mod cnn;
+pub mod colocalisation;
 mod fcn;
 pub mod svhn;
 mod transformer;

@@ -102,7 +102,7 @@ impl Experiment for DistortedMnist {
 }
 
 /// Trains and tests one run.
-fn perform(run: &Run, digits: &Digits, stop: &Stop) -> Result<Status> {
+pub(super) fn perform(run: &Run, digits: &Digits, stop: &Stop) -> Result<Status> {
     let (data, model): (Distortion, Model) = (run.data.parse()?, run.model.parse()?);
     let vars = SeededVarMap::new(run.seed);
     let network = Network::new(model, data, vars.var_builder(DType::F32, &Device::Cpu))?;

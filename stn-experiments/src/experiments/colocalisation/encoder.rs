@@ -1,0 +1,86 @@
+//! Where the encoder comes from: a finished run of `cargo stn reproduce mnist`.
+
+use crate::data::Mnist;
+use crate::data::hex;
+use crate::experiments::mnist::DistortedMnist;
+use crate::experiments::{Digits, Experiment, mnist};
+use crate::models::colocalisation::Encoder;
+use crate::record::RunDir;
+use crate::reproduce::Request;
+use crate::run::{Config, MODEL_FILE, Run, Settings, Status};
+use crate::stop::Stop;
+use anyhow::{Context, Result, ensure};
+use candle_core::Tensor;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+
+/// An encoder, and what the records say of it.
+pub(super) struct TrainedEncoder {
+    pub(super) encoder: Encoder,
+    /// The run that it was trained in: `mnist/quick/R/cnn/seed-0`.
+    pub(super) run: String,
+    /// SHA-256 of its weights.
+    pub(super) identity: String,
+}
+
+/// Takes the encoder of the run that the request names; otherwise that of the CNN on R, which is trained first where there is none. `None`
+/// where its training was stopped.
+pub(super) fn encoder(request: &Request, mnist: &Mnist, stop: &Stop) -> Result<Option<TrainedEncoder>> {
+    let dir = match &request.encoder {
+        Some(path) => RunDir::new(path),
+        None => {
+            let budget = DistortedMnist.budget("quick", None)?;
+            let run = Run {
+                experiment: &DistortedMnist,
+                data: "R".into(),
+                model: "cnn".into(),
+                seed: 0,
+                budget: &budget,
+                runs: &request.out,
+                finished: None,
+                cadence: request.cadence,
+            };
+            if !run.dir().has(MODEL_FILE) {
+                crate::say!(
+                    "The encoder is the CNN on R of `cargo stn reproduce mnist`. It is trained first (another one: --encoder RUN)."
+                );
+                let digits = Digits::new(mnist.clone(), &budget)?;
+                if let Status::Interrupted { step } = mnist::perform(&run, &digits, stop)? {
+                    crate::say!("\nStopped after {step} of the encoder's {} steps; nothing is lost.", budget.steps);
+                    return Ok(None);
+                }
+            }
+            run.dir()
+        }
+    };
+    load(&dir).map(Some)
+}
+
+fn load(dir: &RunDir) -> Result<TrainedEncoder> {
+    let path = dir.path().display();
+    let Settings { experiment, data, model, seed, budget, .. } = Config::of(dir)?.settings;
+    ensure!(
+        (experiment.as_str(), model.as_str()) == ("mnist", "cnn"),
+        "the encoder must be a run of mnist with the model cnn, {path} is one of {experiment} with {model}"
+    );
+    let weights = dir.load_tensors(MODEL_FILE).with_context(|| format!("{path} has no trained model"))?;
+    let identity = identity(&weights)?;
+    let encoder = Encoder::new(weights).with_context(|| format!("{path} holds no encoder"))?;
+    let run = format!("{experiment}/{}/{data}/{model}/seed-{seed}", budget.name);
+    crate::say!("encoder: {run}, weights {}", &identity[..16]);
+    Ok(TrainedEncoder { encoder, run, identity })
+}
+
+/// SHA-256 of names and values, in the order of the names.
+fn identity(weights: &HashMap<String, Tensor>) -> Result<String> {
+    let mut names: Vec<&String> = weights.keys().collect();
+    names.sort();
+    let mut hash = Sha256::new();
+    for name in names {
+        hash.update(name.as_bytes());
+        for value in weights[name].flatten_all()?.to_vec1::<f32>()? {
+            hash.update(value.to_le_bytes());
+        }
+    }
+    Ok(hex(&hash.finalize()))
+}

@@ -1,0 +1,218 @@
+//! Co-localisation: appendix A.2, Table 5 and Figure 4.
+//!
+//! A hundred images hold a digit of one class each, at some place; nothing says where, nor which class. `just reproduce colocalisation`
+//! trains a transformer for each set of images, T and TC, whose windows look alike to a fixed encoder. There is no test set: the optimisation
+//! itself is measured, on the images that it sees, by the share of windows that cover the digit's frame with an IoU above one half.
+
+mod encoder;
+mod figures;
+mod findings;
+mod overlap;
+mod scenes;
+mod trial;
+
+pub use overlap::Frame;
+pub use scenes::{SCENES, Scenery, Scenes};
+pub use trial::ColocalisationTrial;
+
+use super::Experiment;
+use crate::budget::{Budget, OptimiserConfig};
+use crate::data::mnist::{CLASSES, TEST_IDENTITY};
+use crate::data::{Mnist, Source};
+use crate::figures::Figure;
+use crate::metrics::Measure;
+use crate::models::colocalisation::localiser;
+use crate::paper;
+use crate::record::RunDir;
+use crate::reproduce::{Ending, Request, sweep};
+use crate::run::{Config, Origin, Run, RunResult, Status, load_weights};
+use crate::schedule::Schedule;
+use crate::stop::Stop;
+use anyhow::{Result, bail};
+use candle_core::{DType, Device};
+use encoder::TrainedEncoder;
+use serde_json::json;
+use std::path::Path;
+use stn_core::init::SeededVarMap;
+
+/// Steps of `quick`.
+const QUICK_STEPS: usize = 4000;
+
+/// Co-localisation of each digit class, alone and among clutter.
+#[derive(Debug, Clone, Copy)]
+pub struct Colocalisation;
+
+impl Experiment for Colocalisation {
+    fn id(&self) -> &'static str {
+        "colocalisation"
+    }
+
+    fn title(&self) -> &'static str {
+        "co-localisation"
+    }
+
+    fn place(&self, _data: &str) -> &'static str {
+        "table 5"
+    }
+
+    fn data(&self) -> Vec<String> {
+        Scenery::ALL.map(|scenery| scenery.id().into()).to_vec()
+    }
+
+    /// A digit class each.
+    fn models(&self) -> Vec<String> {
+        (0..CLASSES).map(|class| class.to_string()).collect()
+    }
+
+    fn label(&self, model: &str) -> String {
+        format!("digit {model}")
+    }
+
+    fn first_look(&self) -> (Vec<String>, Vec<String>) {
+        (self.data(), self.models())
+    }
+
+    fn budget(&self, name: &str, steps: Option<usize>) -> Result<Budget> {
+        let quick = Budget {
+            name: "quick".into(),
+            steps: QUICK_STEPS,
+            batch: 32,
+            optimiser: OptimiserConfig::Adamw { lr: 3e-3, weight_decay: 0.0 },
+            schedule: Schedule::OneCycle { warmup: 0.05 },
+            holdout: false,
+            test_draws: 1,
+        };
+        let full = Budget { name: "full".into(), steps: 3 * QUICK_STEPS, ..quick.clone() };
+        if name == "paper" {
+            bail!("the paper does not say how long and with what rate it trained here; take --budget quick or full")
+        }
+        Budget::named(name, steps, [quick.clone(), full, Budget { name: "paper".into(), ..quick }])
+    }
+
+    fn measure(&self) -> Measure {
+        Measure::Correct
+    }
+
+    fn paper_error_percent(&self, data: &str, model: &str) -> Option<f64> {
+        Some(100.0 - paper::colocalisation_correct_percent(data.parse().ok()?, model.parse().ok()?)?)
+    }
+
+    fn reproduce(&self, request: &Request, stop: &Stop) -> Result<Ending> {
+        let mnist = Mnist::load(request.source, request.offline)?;
+        crate::say!("MNIST from {}", mnist.source);
+        let Some(encoder) = encoder::encoder(request, &mnist, stop)? else { return Ok(Ending::Interrupted) };
+        sweep(request, |run| perform(run, &mnist, &encoder, stop), stop)
+    }
+
+    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Vec<f64>> {
+        let settings = Config::of(run)?.settings;
+        let digits = Mnist::load(source, offline)?.train;
+        let scenes = Scenes::new(&digits, settings.data.parse()?, settings.model.parse()?, settings.seed)?;
+        let vars = SeededVarMap::new(settings.seed);
+        let localiser = localiser(vars.var_builder(DType::F32, &Device::Cpu).pp("transformer"))?;
+        load_weights(run, &vars)?;
+        Ok(vec![trial::missed_percent(&trial::overlaps(&localiser, &scenes)?)])
+    }
+
+    fn protocol(&self) -> &'static str {
+        "Found: the window's box and the digit's 28x28 frame have an IoU above one half, on the hundred images of the optimisation, with \
+         the last weights; there is no test set. The paper's figures: Jaderberg et al. 2015, Table 5."
+    }
+
+    fn figures(&self, folder: &Path, run: &RunDir, result: &RunResult) -> Result<Vec<Figure>> {
+        figures::windows(folder, run, result)
+    }
+
+    fn findings(&self, results: &[&RunResult]) -> Result<String> {
+        Ok(findings::table_5(results))
+    }
+}
+
+/// Trains and measures one run.
+fn perform(run: &Run, mnist: &Mnist, encoder: &TrainedEncoder, stop: &Stop) -> Result<Status> {
+    let scenes = Scenes::new(&mnist.train, run.data.parse()?, run.model.parse()?, run.seed)?;
+    let vars = SeededVarMap::new(run.seed);
+    let localiser = localiser(vars.var_builder(DType::F32, &Device::Cpu).pp("transformer"))?;
+    let identity = scenes.images.identity();
+    let origin = Origin {
+        source: &mnist.source,
+        train_identity: &identity,
+        test_identity: TEST_IDENTITY,
+        protocol: "a hundred training images of one class, chosen and placed by the seed; measured on the same images, last weights",
+    };
+    let details = [("encoder", json!(encoder.run)), ("encoder_identity", json!(encoder.identity))];
+    let trial = ColocalisationTrial::new(localiser, &encoder.encoder, scenes, run.budget, run.seed);
+    run.perform(&trial, &vars, origin, &details, stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Distortion;
+    use crate::models::colocalisation::Encoder;
+    use crate::models::{Model, Network};
+    use crate::run::{MODEL_FILE, SAMPLES_FILE};
+    use crate::train::Cadence;
+
+    /// An encoder that has learned nothing.
+    fn untrained() -> Result<TrainedEncoder> {
+        let vars = SeededVarMap::new(5);
+        Network::new(Model::Cnn, Distortion::R, vars.var_builder(DType::F32, &Device::Cpu))?;
+        Ok(TrainedEncoder { encoder: Encoder::new(vars.tensors()?)?, run: "none".into(), identity: "none".into() })
+    }
+
+    #[test]
+    fn a_stopped_run_goes_on_and_ends_as_one_that_was_not() -> Result<()> {
+        let (mnist, encoder) = (Mnist::embedded("asked for")?, untrained()?);
+        let budget = Budget { batch: 8, ..Colocalisation.budget("quick", Some(45))? };
+        let folder = tempfile::tempdir()?;
+        let run = |runs: &str, stop: &Stop| {
+            let runs = folder.path().join(runs);
+            let run = Run {
+                experiment: &Colocalisation,
+                data: "TC".into(),
+                model: "6".into(),
+                seed: 1,
+                budget: &budget,
+                runs: &runs,
+                finished: None,
+                cadence: Cadence::default(),
+            };
+            Ok::<_, anyhow::Error>((perform(&run, &mnist, &encoder, stop)?, run.dir()))
+        };
+        let (status, whole) = run("whole", &Stop::new())?;
+        let Status::Finished(result) = status else { panic!("{status:?}") };
+        assert_eq!((result.steps, result.error_percent_draws.len()), (45, 1));
+        assert!(result.details["mean_iou"].as_f64().is_some_and(|iou| (0.0..1.0).contains(&iou)));
+
+        let stop = Stop::new();
+        stop.request();
+        assert!(matches!(run("stopped", &stop)?.0, Status::Interrupted { step: 1 }));
+        let (_, stopped) = run("stopped", &Stop::new())?;
+        for file in [MODEL_FILE, SAMPLES_FILE] {
+            let read = |dir: &RunDir| std::fs::read(dir.path().join(file));
+            assert!(read(&whole)? == read(&stopped)?, "{file} differs");
+        }
+        let windows = |dir: &RunDir| -> Result<Vec<_>> {
+            Ok(dir.metrics()?.into_iter().map(|line| (line["step"].clone(), line["windows"].clone())).collect())
+        };
+        assert_eq!(windows(&whole)?, windows(&stopped)?);
+        let steps: Vec<_> = windows(&whole)?.into_iter().map(|(step, _)| step).collect();
+        assert_eq!(steps, [0, 20, 40, 45], "the course begins with the whole image");
+
+        let figures = Colocalisation.figures(folder.path(), &whole, &result)?;
+        let [Figure { file, .. }] = &figures[..] else { panic!("{figures:?}") };
+        assert!(
+            folder.path().join(format!("{file}.png")).exists() && folder.path().join(format!("{file}.svg")).exists()
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn there_is_no_budget_of_the_papers() {
+        let error = Colocalisation.budget("paper", None).unwrap_err().to_string();
+        assert!(error.contains("--budget quick or full"), "{error}");
+        assert_eq!(Colocalisation.paper_error_percent("TC", "3"), Some(25.0));
+        assert_eq!(Colocalisation.paper_error_percent("T", "9"), Some(0.0));
+    }
+}
