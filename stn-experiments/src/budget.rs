@@ -52,11 +52,16 @@ impl Budget {
     /// # Errors
     /// On an unknown name, and on zero steps.
     pub fn mnist(name: &str, steps: Option<usize>) -> Result<Self> {
-        let mut budget = match name {
-            "quick" => Self::quick(),
-            "full" => Self::full(),
-            "paper" => Self::paper(),
-            other => bail!("unknown budget `{other}`; there are {}", Self::NAMES.join(", ")),
+        Self::named(name, steps, [Self::quick(), Self::full(), Self::paper()])
+    }
+
+    /// The budget of that name among an experiment's own, with other `steps` if given (its name then is `custom-<steps>`).
+    ///
+    /// # Errors
+    /// On an unknown name, and on zero steps.
+    pub fn named(name: &str, steps: Option<usize>, budgets: [Self; 3]) -> Result<Self> {
+        let Some(mut budget) = budgets.into_iter().find(|budget| budget.name == name) else {
+            bail!("unknown budget `{name}`; there are {}", Self::NAMES.join(", "))
         };
         match steps {
             Some(0) => bail!("a run needs at least one step, got --steps 0"),

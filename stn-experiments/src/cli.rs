@@ -1,14 +1,13 @@
 //! The command line: from words to a request, and from a request to what does it.
 
-use crate::budget::Budget;
-use crate::data::{Distortion, Mnist, Source, pack};
-use crate::experiments::mnist::{self, Cell};
+use crate::data::{Distortion, Mnist, Source, addition, pack};
+use crate::experiments::{self, Experiment, TEST_SEED};
 use crate::look::{Image, look};
 use crate::metrics::Spread;
-use crate::models::Model;
 use crate::record::RunDir;
 use crate::report;
 use crate::reproduce::{Ending, Request, Shard, reproduce};
+use crate::run::{Config, RunResult};
 use crate::stop::Stop;
 use crate::train::Cadence;
 use anyhow::{Context, Result, bail, ensure};
@@ -28,7 +27,11 @@ enum Command {
     /// Train and test an experiment's models; print the table and write the report
     Reproduce(Reproduce),
     /// List every cell with the paper's figure, where it gives one
-    List,
+    List {
+        /// The cells of one experiment
+        #[arg(value_parser = experiments::named)]
+        experiment: Option<&'static dyn Experiment>,
+    },
     /// Measure the test error of a finished run again
     Eval {
         /// The run's directory: runs/mnist/quick/R/cnn/seed-0
@@ -92,12 +95,6 @@ enum Data {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Experiment {
-    /// Distorted MNIST: Table 1
-    Mnist,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
 enum DeviceKind {
     /// The processor, all its cores (RAYON_NUM_THREADS sets another number)
     Cpu,
@@ -105,16 +102,18 @@ enum DeviceKind {
 
 #[derive(Debug, Args)]
 struct Reproduce {
-    experiment: Experiment,
+    /// What `stn list` names: mnist, say
+    #[arg(value_parser = experiments::named)]
+    experiment: &'static dyn Experiment,
     /// quick (minutes), full (our schedule, every cell) or paper (the paper's schedule)
     #[arg(long, default_value = "quick")]
     budget: String,
-    /// Columns of the table: R, RTS, P, E, TC [default: R; for full and paper: all]
+    /// Data sets, see `stn list` [default: for full and paper all, otherwise a first look, R for mnist]
     #[arg(long, value_delimiter = ',')]
-    data: Vec<Distortion>,
-    /// Rows of the table, see `stn list` [default: cnn,st-cnn-aff; for full and paper: all]
+    data: Vec<String>,
+    /// Models, see `stn list` [default: for full and paper all, otherwise a first look, cnn,st-cnn-aff for mnist]
     #[arg(long, value_delimiter = ',')]
-    model: Vec<Model>,
+    model: Vec<String>,
     /// One run each
     #[arg(long, value_delimiter = ',', default_value = "0")]
     seeds: Vec<u64>,
@@ -163,12 +162,15 @@ impl SourceArgs {
 pub fn run(cli: Cli, stop: &Stop) -> Result<Ending> {
     match cli.command {
         Command::Reproduce(args) => return reproduce(&request(args)?, stop),
-        Command::List => crate::say!("{}", list().trim_end()),
+        Command::List { experiment } => {
+            let listed = experiment.map_or(experiments::ALL.to_vec(), |experiment| vec![experiment]);
+            crate::say!("{}", list(&listed).trim_end());
+        }
         Command::Eval { run, source } => eval(&RunDir::new(run), source)?,
         Command::Report { runs, out } => {
             let out = out.unwrap_or_else(|| runs.join("report"));
-            let (path, table) = report::write(&report::finished_runs(&runs)?, &out, "cargo stn report")?;
-            crate::say!("{table}\nreport and figures: {}", path.display());
+            let (path, tables) = report::write(&report::finished_runs(&runs)?, &out, "cargo stn report")?;
+            crate::say!("{tables}\nreport and figures: {}", path.display());
         }
         Command::Look { run, image, index, out, source } => {
             let image = image.as_deref().map_or(Image::Test(index), Image::File);
@@ -180,12 +182,13 @@ pub fn run(cli: Cli, stop: &Stop) -> Result<Ending> {
 }
 
 fn request(args: Reproduce) -> Result<Request> {
-    let Experiment::Mnist = args.experiment;
     let DeviceKind::Cpu = args.device;
+    let experiment = args.experiment;
     Ok(Request {
-        budget: Budget::mnist(&args.budget, args.steps)?,
-        data: unique(args.data),
-        models: unique(args.model),
+        experiment,
+        budget: experiment.budget(&args.budget, args.steps)?,
+        data: select("data set", &args.data, &experiment.data())?,
+        models: select("model", &args.model, &experiment.models())?,
         seeds: unique(args.seeds),
         out: args.out,
         finished: args.finished,
@@ -195,6 +198,15 @@ fn request(args: Reproduce) -> Result<Request> {
         shard: args.shard,
         typed: command_line(),
     })
+}
+
+/// The ids that were asked for, each once, in capital or small letters.
+fn select(what: &str, asked: &[String], known: &[String]) -> Result<Vec<String>> {
+    let find = |id: &String| match known.iter().find(|known| known.eq_ignore_ascii_case(id)) {
+        Some(known) => Ok(known.clone()),
+        None => bail!("unknown {what} `{id}`; there are {}", known.join(", ")),
+    };
+    Ok(unique(asked.iter().map(find).collect::<Result<_>>()?))
 }
 
 /// Each value once, in the order of its first mention.
@@ -223,22 +235,28 @@ fn command_line() -> String {
     format!("cargo stn {}", args.join(" "))
 }
 
-fn list() -> String {
-    let mut text = format!("{:<8} {:<6} {:<12} {:>15}   command\n", "table", "data", "model", "paper, error %");
-    for cell in Cell::all() {
-        let Cell { data, model } = cell;
-        let table = if data == Distortion::Tc { "sec. 4.1" } else { "1" };
-        let error = cell.paper_error_percent().map_or("-".into(), |error| format!("{error:.1}"));
-        text += &format!(
-            "{table:<8} {data:<6} {model:<12} {error:>15}   cargo stn reproduce mnist --data {data} --model {model}\n"
-        );
+fn list(experiments: &[&dyn Experiment]) -> String {
+    let mut text = format!("{:<9} {:<6} {:<14} {:>15}   command\n", "paper", "data", "model", "the figure");
+    for experiment in experiments {
+        for data in experiment.data() {
+            for model in experiment.models() {
+                let (place, id, measure) = (experiment.place(&data), experiment.id(), experiment.measure());
+                let figure = experiment.paper_error_percent(&data, &model);
+                let figure =
+                    figure.map_or("-".into(), |error| format!("{} {:>5.1} %", measure.noun(), measure.of(error)));
+                text += &format!(
+                    "{place:<9} {data:<6} {model:<14} {figure:>15}   cargo stn reproduce {id} --data {data} --model {model}\n"
+                );
+            }
+        }
     }
     text
 }
 
 fn eval(run: &RunDir, source: SourceArgs) -> Result<()> {
-    let stored: Option<mnist::RunResult> = run.result()?;
-    let draws = mnist::evaluate(run, &source.mnist()?.test)?;
+    let experiment = experiments::named(&Config::of(run)?.settings.experiment)?;
+    let stored: Option<RunResult> = run.result()?;
+    let draws = experiment.evaluate(run, source.source, source.offline)?;
     let spread = Spread::of(&draws).context("the run's budget has no test draws")?;
     crate::say!("test error {spread} % (mean ± standard deviation of {} draws)", spread.count);
     match stored {
@@ -272,7 +290,7 @@ fn data(command: Data) -> Result<()> {
             crate::say!("MNIST from {}", mnist.source);
             crate::say!("train {}\ntest  {}", mnist.train.identity(), mnist.test.identity());
             for data in Distortion::ALL {
-                let (distorted, _) = crate::data::distorted_set(data, &mnist.test, mnist::TEST_SEED, 0)?;
+                let (distorted, _) = crate::data::distorted_set(data, &mnist.test, TEST_SEED, 0)?;
                 let (got, expected) = (distorted.identity(), data.test_identity());
                 ensure!(
                     got == expected,
@@ -280,10 +298,17 @@ fn data(command: Data) -> Result<()> {
                 );
                 crate::say!("test {data:<3}, first draw  {got}");
             }
+            let got = addition::addition_set(&mnist.test, TEST_SEED, 0)?.0.identity();
+            let expected = addition::TEST_IDENTITY;
+            ensure!(
+                got == expected,
+                "the first test set of addition must have sha256 {expected}, got {got}; please report your platform"
+            );
+            crate::say!("test addition, first draw  {got}");
         }
         Data::Preview { data, out, source } => {
             let mnist = source.mnist()?;
-            let (distorted, _) = crate::data::distorted_set(data, &mnist.test.range(0..64)?, mnist::TEST_SEED, 0)?;
+            let (distorted, _) = crate::data::distorted_set(data, &mnist.test.range(0..64)?, TEST_SEED, 0)?;
             preview(&distorted)
                 .save_with_format(&out, image::ImageFormat::Png)
                 .with_context(|| format!("cannot write {}", out.display()))?;
@@ -319,11 +344,21 @@ mod tests {
 
     #[test]
     fn the_list_has_every_cell_with_the_papers_figure() {
-        let list = list();
-        assert_eq!(list.lines().count(), 1 + Cell::all().len());
+        let cells: usize = experiments::ALL.iter().map(|e| e.data().len() * e.models().len()).sum();
+        let list = list(&experiments::ALL);
+        assert_eq!(list.lines().count(), 1 + cells);
         let line = list.lines().find(|l| l.contains("RTS") && l.contains("st-cnn-aff")).unwrap();
-        assert!(line.contains("0.5"), "{line}");
+        assert!(line.contains("0.5 %"), "{line}");
         let line = list.lines().find(|l| l.contains("TC") && l.contains("st-cnn-tps")).unwrap();
         assert!(line.contains(" - "), "{line}");
+    }
+
+    #[test]
+    fn names_are_found_in_any_case_and_once() {
+        let known = ["R", "RTS"].map(String::from);
+        let asked = ["rts", "R", "RTS"].map(String::from);
+        assert_eq!(select("data set", &asked, &known).unwrap(), ["RTS", "R"]);
+        let error = select("data set", &["Q".into()], &known).unwrap_err().to_string();
+        assert_eq!(error, "unknown data set `Q`; there are R, RTS");
     }
 }

@@ -33,7 +33,15 @@ pub struct Progress<'a> {
     start: (usize, Instant),
     /// Tenths of the run that have had their line.
     tenth: Cell<usize>,
+    /// Steps of this sitting.
+    steps: Cell<usize>,
+    /// When the first steps, which are slower than others, were done.
+    warm: Cell<Option<Instant>>,
 }
+
+/// Steps of a sitting that its estimate is not made of, and those after which it is made.
+const WARM_UP: usize = 10;
+const MEASURED: usize = 50;
 
 const TEMPLATE: &str = "  {bar:24} {pos}/{len} steps  {msg}  {eta} left";
 
@@ -46,7 +54,14 @@ impl<'a> Progress<'a> {
             bar.set_style(style);
         }
         bar.reset_eta();
-        Self { bar, budget, start: (start, Instant::now()), tenth: Cell::new(0) }
+        Self {
+            bar,
+            budget,
+            start: (start, Instant::now()),
+            tenth: Cell::new(0),
+            steps: Cell::new(0),
+            warm: Cell::new(None),
+        }
     }
 
     /// Shows what the last steps gave, and a validation in a line of its own.
@@ -70,9 +85,27 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Counts a step.
+    /// Counts a step; after the first fifty says how long the rest will take.
     pub fn step(&self) {
         self.bar.inc(1);
+        let done = self.steps.get() + 1;
+        self.steps.set(done);
+        if done == WARM_UP {
+            self.warm.set(Some(Instant::now()));
+        }
+        let left = self.budget.steps.saturating_sub(self.start.0 + done);
+        if let (MEASURED, Some(warm)) = (done, self.warm.get())
+            && left >= MEASURED
+        {
+            let a_step = warm.elapsed().as_secs_f64() / (MEASURED - WARM_UP) as f64;
+            self.bar.suspend(|| {
+                say!(
+                    "  {:.1} ms a step: the other {left} steps of this run will take about {}",
+                    1e3 * a_step,
+                    duration(a_step * left as f64)
+                );
+            });
+        }
     }
 
     /// Leaves the bar as it stands.
@@ -86,9 +119,25 @@ impl<'a> Progress<'a> {
     }
 }
 
+/// Seconds in words: `40 seconds`, `12 minutes`, `3.5 hours`, `2.1 days`.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 100.0 => format!("{s:.0} seconds"),
+        s if s < 100.0 * 60.0 => format!("{:.0} minutes", s / 60.0),
+        s if s < 48.0 * 3600.0 => format!("{:.1} hours", s / 3600.0),
+        s => format!("{:.1} days", s / 86_400.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_have_the_unit_that_fits() {
+        let said = [12.0, 600.0, 12_600.0, 259_200.0].map(duration);
+        assert_eq!(said, ["12 seconds", "10 minutes", "3.5 hours", "3.0 days"]);
+    }
 
     #[test]
     fn the_progress_template_is_valid() {

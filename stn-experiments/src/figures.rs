@@ -1,16 +1,14 @@
-//! The figures of a report, drawn from what the runs' directories hold.
+//! The figures of a report, drawn from what the runs' directories hold: the learning curves, and what an experiment's own need.
 
-use crate::experiments::mnist::{RunResult, SAMPLES_FILE};
-use crate::models::{Model, TransformKind};
+use crate::experiments::Experiment;
+use crate::models::TransformKind;
 use crate::record::RunDir;
+use crate::run::RunResult;
 use anyhow::{Context, Result};
-use candle_core::{IndexOp, Tensor};
-use std::collections::HashMap;
+use candle_core::Tensor;
 use std::path::Path;
 use stn_core::telemetry::observe;
-use stn_viz::{
-    Curve, CurveFigure, PoseFigure, PosePoint, Reference, WarpFigure, WarpRow, correlation, curves, poses, warps,
-};
+use stn_viz::{Curve, CurveFigure, curves};
 
 /// A figure of the report: its file without the extension (PNG and SVG lie side by side), and what it shows.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +20,7 @@ pub struct Figure {
 }
 
 /// Draws a figure in both formats.
-fn both(
+pub(crate) fn both(
     folder: &Path,
     file: String,
     caption: String,
@@ -36,167 +34,89 @@ fn both(
 }
 
 /// The footnote of a run's figures: whence it comes.
-fn note(result: &RunResult) -> String {
+pub(crate) fn note(result: &RunResult) -> String {
     let RunResult { seed, budget, steps, data_source, .. } = result;
     format!("budget {budget} ({steps} steps), seed {seed}; {}", data_source.label())
 }
 
-/// What the transformer of a run learned: one row a digit, one digit at several angles, and recovered against applied rotation. None for
-/// a run without a transformer.
-///
-/// # Errors
-/// When the run's samples are damaged or a figure cannot be written.
-pub fn transforms(folder: &Path, run: &RunDir) -> Result<Vec<Figure>> {
-    let Some(result) = run.result::<RunResult>()? else { return Ok(Vec::new()) };
-    let model: Model = result.model.parse()?;
-    let (Some(kind), true) = (model.transform(), run.has(SAMPLES_FILE)) else { return Ok(Vec::new()) };
-    let samples = Samples { tensors: run.load_tensors(SAMPLES_FILE)?, kind };
-    let name = format!("{} on {}", model.label(), result.data);
-    let prefix = format!("{}-{}-{}-seed-{}", result.budget, result.data, result.model, result.seed);
-    let note = note(&result);
-
-    let labels: Vec<String> =
-        samples.get("digits.label")?.to_vec1::<u8>()?.iter().map(|l| format!("digit {l}")).collect();
-    let title = format!("{name}: what the transformer does to the test digits");
-    let caption =
-        format!("{name}: the first test image of each digit, the sampling grid on it, and what the classifier sees.");
-    let mut figures = vec![both(folder, format!("{prefix}-digits"), caption, |path| {
-        samples.warps(path, "digits", &labels, &title, &note)
-    })?];
-
-    if samples.tensors.contains_key("angles.rotation") {
-        let rotations = samples.get("angles.rotation")?.to_vec1::<f64>()?;
-        let labels: Vec<String> = rotations.iter().map(|r| format!("{r:+.0}°")).collect();
-        let title = format!("{name}: one test digit, turned by known angles");
-        let caption = format!("{name}: one test digit turned by known angles (counter-clockwise positive).");
-        figures.push(both(folder, format!("{prefix}-angles"), caption, |path| {
-            samples.warps(path, "angles", &labels, &title, &note)
-        })?);
-    }
-
-    let points = samples.rotations()?;
-    if points.iter().any(|p| p.applied != points[0].applied) {
-        let r = correlation(&points).map_or("undefined".into(), |r| format!("{r:.3}"));
-        let title = format!("{name}: recovered against applied rotation");
-        let subtitle = format!("{} test images, correlation r = {r}", points.len());
-        let classes: Vec<String> = (0..10).map(|c| c.to_string()).collect();
-        let classes: Vec<&str> = classes.iter().map(String::as_str).collect();
-        let figure = PoseFigure {
-            title: &title,
-            subtitle: Some(&subtitle),
-            note: &note,
-            x_label: "applied rotation (degrees, counter-clockwise)",
-            y_label: "rotation of the sampling grid (degrees)",
-            reference: Reference::Identity,
-            classes: &classes,
-            points: &points,
-        };
-        let caption =
-            format!("{name}: rotation that was applied to a test digit, and that of its sampling grid; {subtitle}.");
-        figures.push(both(folder, format!("{prefix}-rotation"), caption, |path| poses(path, &figure))?);
-    }
-    Ok(figures)
-}
-
-/// Error and loss over the steps, one curve a run.
+/// Error and loss over the steps: a figure of each for every data set, one curve a run. The names of the files begin with `prefix`.
 ///
 /// # Errors
 /// When the metrics are damaged or a figure cannot be written.
-pub fn learning_curves(folder: &Path, runs: &[(RunDir, RunResult)]) -> Result<Vec<Figure>> {
+pub fn learning_curves(
+    folder: &Path,
+    prefix: &str,
+    experiment: &dyn Experiment,
+    runs: &[&(RunDir, RunResult)],
+) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    let Some((_, first)) = runs.first() else { return Ok(figures) };
-    let note = note_of_all(runs.iter().map(|(_, result)| result), first);
-    for (file, key, title, label, log_y) in [
-        ("error", "error_percent", "Error while training", "error (%)", true),
-        ("loss", "loss", "Loss while training", "cross-entropy", true),
-    ] {
-        let mut series = Vec::new(); // name, points, colour, dashed
-        for (colour, (run, result)) in runs.iter().enumerate() {
-            let lines = run.metrics()?;
-            let points = |key: &str| {
-                let point = |line: &serde_json::Value| Some((line["step"].as_f64()?, line[key].as_f64()?));
-                lines.iter().filter_map(point).collect::<Vec<_>>()
-            };
-            let RunResult { model, data, budget, seed, .. } = result;
-            let name = format!("{} on {data}, {budget}, seed {seed}", model.parse::<Model>()?.label());
-            series.push((format!("{name}: training batches"), points(key), colour, key == "error_percent"));
-            let validation = points("val_error_percent");
-            if key == "error_percent" && !validation.is_empty() {
-                series.push((format!("{name}: validation"), validation, colour, false));
-            }
+    for data in experiment.data() {
+        let of_data: Vec<_> = runs.iter().copied().filter(|(_, result)| result.data == data).collect();
+        if of_data.is_empty() {
+            continue;
         }
-        let drawn: Vec<Curve> = series
-            .iter()
-            .map(|(name, points, colour, dashed)| Curve { name, points, colour: *colour, dashed: *dashed })
-            .collect();
-        let figure = CurveFigure { title, note: &note, x_label: "step", y_label: label, log_y, curves: &drawn };
-        let caption = format!("{title}, logarithmic.");
-        figures.push(both(folder, file.into(), caption, |path| curves(path, &figure))?);
+        let data = if of_data.len() == runs.len() { String::new() } else { format!("{data}-") };
+        for (file, key, title, label) in [
+            ("error", "error_percent", "Error while training", "error (%)"),
+            ("loss", "loss", "Loss while training", "loss"),
+        ] {
+            let file = format!("{prefix}{data}{file}");
+            figures.extend(learning_curve(folder, file, experiment, &of_data, (key, title, label))?);
+        }
     }
     Ok(figures)
 }
 
-fn note_of_all<'a>(mut results: impl Iterator<Item = &'a RunResult>, first: &RunResult) -> String {
-    let same = results.all(|r| r.budget == first.budget && r.data_source.label() == first.data_source.label());
-    if same {
+/// None where no value is above zero: the axis is logarithmic.
+fn learning_curve(
+    folder: &Path,
+    file: String,
+    experiment: &dyn Experiment,
+    runs: &[&(RunDir, RunResult)],
+    (key, title, label): (&str, &str, &str),
+) -> Result<Option<Figure>> {
+    let mut series = Vec::new(); // name, points, colour, dashed
+    for (colour, (run, result)) in runs.iter().enumerate() {
+        let lines = run.metrics()?;
+        let points = |key: &str| {
+            let point = |line: &serde_json::Value| Some((line["step"].as_f64()?, line[key].as_f64()?));
+            lines.iter().filter_map(point).collect::<Vec<_>>()
+        };
+        let RunResult { model, data, budget, seed, .. } = result;
+        let name = format!("{} on {data}, {budget}, seed {seed}", experiment.label(model));
+        series.push((format!("{name}: training batches"), points(key), colour, key == "error_percent"));
+        let validation = points("val_error_percent");
+        if key == "error_percent" && !validation.is_empty() {
+            series.push((format!("{name}: validation"), validation, colour, false));
+        }
+    }
+    if !series.iter().flat_map(|(_, points, ..)| points).any(|&(_, value)| value > 0.0) {
+        return Ok(None);
+    }
+    let drawn: Vec<Curve> = series
+        .iter()
+        .map(|(name, points, colour, dashed)| Curve { name, points, colour: *colour, dashed: *dashed })
+        .collect();
+    let note = note_of_all(runs);
+    let figure = CurveFigure { title, note: &note, x_label: "step", y_label: label, log_y: true, curves: &drawn };
+    both(folder, file, format!("{title}, logarithmic."), |path| curves(path, &figure)).map(Some)
+}
+
+fn note_of_all(runs: &[&(RunDir, RunResult)]) -> String {
+    let first = &runs[0].1;
+    let same =
+        |(_, r): &&(RunDir, RunResult)| r.budget == first.budget && r.data_source.label() == first.data_source.label();
+    if runs.iter().all(same) {
         format!("budget {}; {}", first.budget, first.data_source.label())
     } else {
         "several budgets or sources".into()
     }
 }
 
-/// The tensors of a run's `samples.safetensors`.
-struct Samples {
-    tensors: HashMap<String, Tensor>,
-    kind: TransformKind,
-}
-
-impl Samples {
-    fn get(&self, name: &str) -> Result<&Tensor> {
-        self.tensors.get(name).with_context(|| format!("{SAMPLES_FILE} holds no tensor {name}"))
-    }
-
-    fn warps(&self, path: &Path, group: &str, labels: &[String], title: &str, note: &str) -> candle_core::Result<()> {
-        let get = |what: &str| {
-            let name = format!("{group}.{what}");
-            self.tensors
-                .get(&name)
-                .ok_or_else(|| candle_core::Error::Msg(format!("{SAMPLES_FILE} holds no tensor {name}")))
-        };
-        let (inputs, thetas, outputs) = (get("input")?, get("theta")?, get("output")?);
-        let (_, _, height, width) = outputs.dims4()?;
-        let grids = self.kind.transform()?.grid(thetas, (height, width), true)?;
-        let mut rows = Vec::with_capacity(labels.len());
-        for i in 0..labels.len() {
-            rows.push((inputs.i(i)?, grids.i(i)?, outputs.i(i)?));
-        }
-        let rows: Vec<WarpRow> = rows
-            .iter()
-            .zip(labels)
-            .map(|((input, grid, output), label)| WarpRow { label, input, grid, output })
-            .collect();
-        let headings = stn_viz::WARP_HEADINGS;
-        warps(path, &WarpFigure { title, note, headings, rows: &rows, align_corners: true, blocks: 1 + rows.len() / 7 })
-    }
-
-    /// Applied and recovered rotations in degrees.
-    fn rotations(&self) -> Result<Vec<PosePoint>> {
-        let applied = self.get("poses.rotation")?.to_vec1::<f64>()?;
-        let classes = self.get("poses.label")?.to_vec1::<u8>()?;
-        let recovered = grid_rotations(self.kind, self.get("poses.theta")?)?;
-        let points = applied.iter().zip(&classes).zip(recovered).map(|((&applied, &class), recovered)| PosePoint {
-            applied,
-            recovered,
-            class: usize::from(class),
-        });
-        Ok(points.collect())
-    }
-}
-
 /// The rotations of sampling grids in degrees, counter-clockwise on the screen: of the affine transform that comes closest to each.
 ///
 /// A digit that was turned by some angle is upright again where the grid is turned by the same angle.
-fn grid_rotations(kind: TransformKind, thetas: &Tensor) -> Result<Vec<f64>> {
+pub(crate) fn grid_rotations(kind: TransformKind, thetas: &Tensor) -> Result<Vec<f64>> {
     let grids = kind.transform()?.grid(thetas, (28, 28), true)?;
     // The telemetry counts clockwise.
     Ok(observe(&grids, true)?.iter().map(|seen| -seen.pose.rotation).collect())

@@ -1,8 +1,8 @@
 //! Reproduces the experiments of *Spatial Transformer Networks* (Jaderberg, Simonyan, Zisserman, Kavukcuoglu, NIPS 2015).
 //!
 //! ```text
-//! data -> experiments (a Task each) -> train (the one loop) -> record (a run directory) -> report (table, figures)
-//!           ^ models, budget, schedule                           ^ metrics
+//! data -> experiments (a Trial each) -> run -> train (the one loop) -> record (a run directory) -> report (table, figures)
+//!           ^ models, budget, schedule                                  ^ metrics
 //! ```
 //!
 //! The binary `stn` is a thin shell over [`cli`].
@@ -10,6 +10,8 @@
 #![deny(missing_docs)]
 
 pub mod budget;
+pub mod cells;
+pub mod claims;
 pub mod cli;
 pub mod console;
 pub mod data;
@@ -22,6 +24,7 @@ pub mod paper;
 pub mod record;
 pub mod report;
 pub mod reproduce;
+pub mod run;
 pub mod schedule;
 pub mod stop;
 pub mod train;

@@ -1,8 +1,10 @@
 //! One image through a run's transformer: what it looks at, and what the classifier then says.
 
-use crate::data::Mnist;
-use crate::experiments::mnist::{self, TEST_SEED};
+use crate::data::{Distortion, Mnist};
+use crate::experiments::classification::image_tensor;
+use crate::experiments::{TEST_SEED, mnist};
 use crate::record::RunDir;
+use crate::run::Config;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{D, Device, IndexOp, Tensor};
 use std::path::Path;
@@ -22,21 +24,28 @@ pub enum Image<'a> {
 /// # Errors
 /// When the run has no trained model or no transformer, the image cannot be read or has another size, or the figure cannot be written.
 pub fn look(run: &RunDir, image: Image, mnist: impl FnOnce() -> Result<Mnist>, out: &Path) -> Result<String> {
+    let experiment = Config::of(run)?.settings.experiment;
+    ensure!(
+        experiment == "mnist",
+        "{} is a run of {experiment}; only those of mnist have one image to look at",
+        run.path().display()
+    );
     let (settings, network) = mnist::load(run)?;
+    let data: Distortion = settings.data.parse()?;
     let Some(transformer) = network.transformer() else {
         bail!("{} is a run of {}, which has no transformer to look through", run.path().display(), settings.model)
     };
-    let side = settings.data.canvas();
+    let side = data.canvas();
     let (pixels, name) = match image {
         Image::File(path) => (read_png(path, side)?, path.display().to_string()),
         Image::Test(index) => {
             let test = mnist()?.test;
             ensure!(index < test.len(), "there are {} test images, got --index {index}", test.len());
-            let (test, _) = crate::data::distorted_set(settings.data, &test, TEST_SEED, 0)?;
+            let (test, _) = crate::data::distorted_set(data, &test, TEST_SEED, 0)?;
             (test.image(index).to_vec(), format!("test image {index}, a {}", test.labels[index]))
         }
     };
-    let input = mnist::image_tensor(&pixels, side)?;
+    let input = image_tensor(&pixels, (1, side, side))?;
     let prediction = network.forward(&input, false)?;
     let transformed = prediction.transformed.context("the network gave no transform")?;
     let grid = transformer.grid(&transformed.theta)?;

@@ -32,6 +32,33 @@ impl Tally {
     }
 }
 
+/// What a table shows. Records hold the error in percent, whatever the table shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// The error in percent.
+    Error,
+    /// The share that is right, in percent.
+    Correct,
+}
+
+impl Measure {
+    /// Its name; with ` %` the heading of a column.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Correct => "correct",
+        }
+    }
+
+    /// What the table shows for an error in percent.
+    pub fn of(self, error_percent: f64) -> f64 {
+        match self {
+            Self::Error => error_percent,
+            Self::Correct => 100.0 - error_percent,
+        }
+    }
+}
+
 /// A mean and how far single values lie from it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {

@@ -1,6 +1,7 @@
 //! The paper's own figures (Jaderberg et al. 2015, arXiv 1506.02025), to stand beside ours.
 
 use crate::data::Distortion;
+use crate::models::addition::AdditionModel;
 use crate::models::{Model, TransformKind};
 
 /// Table 1, left: error in percent.
@@ -27,6 +28,21 @@ pub fn mnist_error_percent(data: Distortion, model: Model) -> Option<f64> {
         Model::StCnn(ThinPlateSpline) => [Some(0.7), Some(0.5), Some(0.8), Some(1.1), None],
     };
     row[column]
+}
+
+/// Table 4, MNIST addition: error in percent.
+pub fn addition_error_percent(model: AdditionModel) -> f64 {
+    use TransformKind::{Affine, Projective, ThinPlateSpline};
+    match model {
+        AdditionModel::Fcn => 47.7,
+        AdditionModel::Cnn => 14.7,
+        AdditionModel::StFcn(Affine) => 22.6,
+        AdditionModel::StFcn(Projective) => 18.5,
+        AdditionModel::StFcn(ThinPlateSpline) => 19.1,
+        AdditionModel::TwoStFcn(Affine) => 9.0,
+        AdditionModel::TwoStFcn(Projective) => 5.9,
+        AdditionModel::TwoStFcn(ThinPlateSpline) => 5.8,
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
-//! From finished runs to a table, ours beside the paper's, and a report in Markdown with figures.
+//! From finished runs to tables, ours beside the paper's, and a report in Markdown with figures.
 
-use crate::data::Distortion;
-use crate::experiments::mnist::{Cell, RunResult};
+use crate::cells::Cells;
+use crate::claims::{self, Claim};
+use crate::experiments::{self, Experiment};
 use crate::figures::{self, Figure};
 use crate::metrics::Spread;
-use crate::models::Model;
 use crate::record::{RunDir, write_atomically};
-use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+use crate::run::RunResult;
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,54 +42,88 @@ pub fn finished_runs(folder: &Path) -> Result<Vec<(RunDir, RunResult)>> {
     Ok(runs)
 }
 
-/// A table of test errors, one row a budget, data set and model: ours as mean ± standard deviation over the seeds, the paper's beside.
+/// The table of an experiment's runs, one row a budget, data set and model: ours as mean ± standard deviation over the seeds, the paper's
+/// beside.
 ///
 /// # Errors
-/// When a result names an unknown model.
-pub fn table(results: &[&RunResult]) -> Result<String> {
-    let mut rows: BTreeMap<(String, String, usize, usize), Vec<&RunResult>> = BTreeMap::new();
+/// When a result names an unknown data set or model.
+pub fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> Result<String> {
+    let mut rows: BTreeMap<(&str, &str, usize, usize), Vec<&RunResult>> = BTreeMap::new();
+    let (data, models) = (experiment.data(), experiment.models());
     for &result in results {
-        let model: Model = result.model.parse()?;
-        let column = Distortion::ALL.iter().position(|&data| data == result.data);
-        let row = Model::ALL.iter().position(|&m| m == model);
-        let (budget, training) = (result.budget.clone(), result.training.clone());
-        let key = (budget, training, column.unwrap_or_default(), row.unwrap_or_default());
-        rows.entry(key).or_default().push(result);
+        let (column, row) = (position("data set", &result.data, &data)?, position("model", &result.model, &models)?);
+        rows.entry((&result.budget, &result.training, column, row)).or_default().push(result);
     }
-    let mut text = String::from(
-        "| data | model | error % (ours) | error % (paper) | draws ± | validation % | seeds | parameters | minutes | budget | training (the paper: 150,000 steps of 256, SGD) |\n\
+    let measure = experiment.measure();
+    let training = experiment.paper_training().map_or(String::new(), |training| format!(" (the paper: {training})"));
+    let mut text = format!(
+        "| data | model | {0} % (ours) | {0} % (paper) | draws ± | validation % | seeds | parameters | minutes | budget | training{training} |\n\
          |---|---|---|---|---|---|---|---|---|---|---|\n",
+        measure.noun()
     );
     for ((budget, training, ..), runs) in rows {
         let first = runs[0];
-        let model: Model = first.model.parse()?;
-        let over = |value: fn(&RunResult) -> Option<f64>| {
+        let over = |value: &dyn Fn(&RunResult) -> Option<f64>| {
             Spread::of(&runs.iter().filter_map(|r| value(r)).collect::<Vec<_>>())
         };
         let show = |spread: Option<Spread>| spread.map_or("-".into(), |s| s.to_string());
-        let mean = |value: fn(&RunResult) -> Option<f64>, digits: usize| {
+        let mean = |value: &dyn Fn(&RunResult) -> Option<f64>, digits: usize| {
             over(value).map_or("-".into(), |spread| format!("{:.digits$}", spread.mean))
         };
         let seeds: Vec<String> = runs.iter().map(|run| run.seed.to_string()).collect();
-        let paper = Cell::new(first.data, model).paper_error_percent();
-        let paper = paper.map_or("-".into(), |error| format!("{error:.1}"));
+        let paper = experiment.paper_error_percent(&first.data, &first.model);
+        let paper = paper.map_or("-".into(), |error| format!("{:.1}", measure.of(error)));
         writeln!(
             text,
             "| {} | {} | {} | {paper} | {} | {} | {} | {} | {} | {budget} | {training} |",
             first.data,
-            model.label(),
-            show(over(|run| Some(run.error_percent))),
-            mean(|run| run.error_percent_std, 2),
-            show(over(|run| run.val_error_percent)),
+            experiment.label(&first.model),
+            show(over(&|run| Some(measure.of(run.error_percent)))),
+            mean(&|run| run.error_percent_std, 2),
+            show(over(&|run| run.val_error_percent.map(|error| measure.of(error)))),
             seeds.join(", "),
             first.params,
-            mean(|run| Some(run.seconds / 60.0), 1),
+            mean(&|run| Some(run.seconds / 60.0), 1),
         )?;
     }
     Ok(text)
 }
 
-/// Writes `report.md` and its figures for finished runs, and returns its path and the table.
+/// For each budget the table as the paper lays it out, ours beside the paper's; what the cells cost; and the paper's claims.
+///
+/// # Errors
+/// When a result names an unknown data set or model.
+pub fn beside_the_papers(
+    experiment: &dyn Experiment,
+    results: &[&RunResult],
+    claims: fn(&Cells) -> Vec<Claim>,
+) -> Result<String> {
+    for result in results {
+        position("data set", &result.data, &experiment.data())?;
+        position("model", &result.model, &experiment.models())?;
+    }
+    let mut text = String::new();
+    for (budget, training, cells) in Cells::by_training(results) {
+        let scaled_down = match experiment.paper_training() {
+            Some(paper) if budget != "paper" => format!("; scaled down, the paper has {paper}"),
+            _ => String::new(),
+        };
+        writeln!(text, "### Budget {budget}: {training}{scaled_down}\n")?;
+        writeln!(text, "Test {} in percent, ours over the seeds (the paper's):\n", experiment.measure().noun())?;
+        writeln!(text, "{}", cells.beside_the_papers(experiment))?;
+        writeln!(text, "Parameters / seeds / minutes a run:\n\n{}", cells.costs(experiment))?;
+        text.push_str(&claims::markdown(&claims(&cells)));
+        text.push_str("\nClaims are judged by the means over the seeds, as they stand.\n");
+    }
+    Ok(text)
+}
+
+fn position(what: &str, id: &str, known: &[String]) -> Result<usize> {
+    let position = known.iter().position(|known| known == id);
+    position.with_context(|| format!("a result names the {what} `{id}`; there are {}", known.join(", ")))
+}
+
+/// Writes `report.md` and its figures for finished runs, and returns its path and the tables.
 ///
 /// # Errors
 /// When there are no runs, or the report cannot be written.
@@ -97,78 +132,119 @@ pub fn write(runs: &[(RunDir, RunResult)], out: &Path, command: &str) -> Result<
         bail!("there are no finished runs to report; train some with `cargo stn reproduce mnist`")
     }
     fs::create_dir_all(out).with_context(|| format!("cannot make the report's folder {}", out.display()))?;
-    let table = table(&runs.iter().map(|(_, result)| result).collect::<Vec<_>>())?;
-    let mut figures = figures::learning_curves(out, runs)?;
-    for (run, _) in runs {
-        figures.extend(figures::transforms(out, run)?);
+    let mut text = format!("# Spatial Transformer Networks\n\nLast written by `{command}`.\n");
+    let mut printed = Vec::new();
+    let several = runs.iter().any(|(_, result)| result.experiment != runs[0].1.experiment);
+    for experiment in experiments::ALL {
+        let of = |run: &&(RunDir, RunResult)| run.1.experiment == experiment.id();
+        let runs: Vec<&(RunDir, RunResult)> = runs.iter().filter(of).collect();
+        if !runs.is_empty() {
+            let prefix = if several { format!("{}-", experiment.id()) } else { String::new() };
+            let (section, tables) = section(experiment, &runs, out, &prefix)?;
+            text += &section;
+            printed.push(tables);
+        }
     }
+    ensure!(!printed.is_empty(), "the runs are of unknown experiments: {}", runs[0].1.experiment);
     let path = out.join("report.md");
-    let text = markdown(runs, &table, &figures, command)?;
     write_atomically(&path, |part| Ok(fs::write(part, text.as_bytes())?))?;
-    Ok((path, table))
+    Ok((path, printed.join("\n")))
 }
 
-fn markdown(runs: &[(RunDir, RunResult)], table: &str, figures: &[Figure], command: &str) -> Result<String> {
-    let mut text = String::from("# Spatial Transformer Networks: distorted MNIST\n\n");
-    writeln!(text, "Last written by `{command}`.\n")?;
-    let mut sources: Vec<String> = runs.iter().map(|(_, result)| result.data_source.to_string()).collect();
-    sources.sort();
-    sources.dedup();
-    writeln!(text, "Data: {}.\n", sources.join("; "))?;
-    text.push_str(table);
-    text.push_str(
-        "\nTest error: the mean over seeded distortion draws of the 10,000 test images (\"draws ±\": standard deviation of single \
-         draws), last weights; over several seeds mean ± standard deviation. Validation: the last 5,000 training images, held out. \
-         The paper's figures: Jaderberg et al. 2015, Table 1 (TC: section 4.1).\n",
-    );
-    if runs.iter().any(|(_, result)| result.budget != "paper") {
-        text.push_str(
-            "\nThese runs are scaled down against the paper's 150,000 steps of 256 images, as the last column says.\n",
-        );
+/// An experiment's part of the report, and its tables alone.
+fn section(
+    experiment: &dyn Experiment,
+    runs: &[&(RunDir, RunResult)],
+    out: &Path,
+    prefix: &str,
+) -> Result<(String, String)> {
+    let results: Vec<&RunResult> = runs.iter().map(|(_, result)| result).collect();
+    let (table, findings) = (table(experiment, &results)?, experiment.findings(&results)?);
+    let mut figures = figures::learning_curves(out, prefix, experiment, runs)?;
+    let mut drawn = BTreeSet::new();
+    for (run, result) in runs {
+        // The seeds of a cell look alike: the first is drawn.
+        if drawn.insert((&result.budget, &result.data, &result.model)) {
+            figures.extend(experiment.figures(out, run, result)?);
+        }
     }
-    text.push_str("\n## Figures\n");
+
+    let mut text = format!("\n## {}\n\n", experiment.title());
+    let sources: BTreeSet<String> = results.iter().map(|result| result.data_source.to_string()).collect();
+    writeln!(text, "Data: {}.\n", sources.into_iter().collect::<Vec<_>>().join("; "))?;
+    if !findings.is_empty() {
+        writeln!(text, "{findings}\n### All runs\n")?;
+    }
+    writeln!(text, "{table}\n{}", experiment.protocol())?;
+    if let Some(training) = experiment.paper_training()
+        && results.iter().any(|result| result.budget != "paper")
+    {
+        writeln!(text, "\nThese runs are scaled down against the paper's {training}, as the last column says.")?;
+    }
+    text.push_str("\n### Figures\n");
     for Figure { file, caption } in figures {
         writeln!(text, "\n![{caption}]({file}.png)\n\n{caption} ([SVG]({file}.svg))")?;
     }
-    Ok(text)
+    let tables = if findings.is_empty() { table } else { format!("{findings}\n{table}") };
+    Ok((text, tables))
+}
+
+/// A result for tests.
+#[cfg(test)]
+pub(crate) fn test_result(experiment: &str, data: &str, model: &str, seed: u64, error_percent: f64) -> RunResult {
+    RunResult {
+        experiment: experiment.into(),
+        data: data.into(),
+        model: model.into(),
+        seed,
+        budget: "quick".into(),
+        error_percent,
+        error_percent_std: Some(0.1),
+        error_percent_draws: vec![error_percent],
+        val_error_percent: None,
+        paper_error_percent: None,
+        params: 208_586,
+        steps: 2500,
+        batch: 256,
+        training: "2500 steps of 256".into(),
+        seconds: 90.0,
+        data_source: crate::data::DataSource::Embedded { reason: "--offline".into() },
+        device: "cpu".into(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::DataSource;
-
-    fn result(model: &str, seed: u64, error_percent: f64) -> RunResult {
-        RunResult {
-            experiment: "mnist".into(),
-            data: Distortion::R,
-            model: model.into(),
-            seed,
-            budget: "quick".into(),
-            error_percent,
-            error_percent_std: Some(0.1),
-            error_percent_draws: vec![error_percent],
-            val_error_percent: None,
-            paper_error_percent: Some(1.2),
-            params: 208_586,
-            steps: 2500,
-            batch: 256,
-            training: "2500 steps of 256".into(),
-            seconds: 90.0,
-            data_source: DataSource::Embedded { reason: "--offline".into() },
-            device: "cpu".into(),
-        }
-    }
+    use crate::experiments::mnist::DistortedMnist;
 
     #[test]
     fn seeds_become_mean_and_spread_beside_the_papers_figure() -> Result<()> {
+        let result = |model: &str, seed, error| test_result("mnist", "R", model, seed, error);
         let (a, b, c) = (result("st-cnn-aff", 0, 1.0), result("st-cnn-aff", 1, 2.0), result("cnn", 0, 2.5));
-        let table = table(&[&a, &b, &c])?;
+        let table = table(&DistortedMnist, &[&a, &b, &c])?;
         let rows: Vec<&str> = table.lines().skip(2).collect();
         assert_eq!(rows[0], "| R | CNN | 2.50 | 1.2 | 0.10 | - | 0 | 208586 | 1.5 | quick | 2500 steps of 256 |");
         assert!(rows[1].starts_with("| R | ST-CNN Aff | 1.50 ± 0.71 | 0.7 |"), "{}", rows[1]);
         assert_eq!(rows.len(), 2);
+
+        let paper = DistortedMnist.findings(&[&a, &b, &c])?;
+        assert!(paper.contains("| model | R | RTS | P | E | TC |"), "{paper}");
+        assert!(
+            paper.contains("| ST-CNN Aff | 1.50 ± 0.71 (0.7) | - (0.5) | - (0.8) | - (1.2) | - (1.7) |"),
+            "{paper}"
+        );
+        assert!(paper.contains("| ST-CNN TPS | - (0.7) | - (0.5) | - (0.8) | - (1.1) | - |"), "{paper}");
+        assert!(paper.contains("| ST-CNN Aff | 208586 / 2 / 1.5 | - | - | - | - |"), "{paper}");
+        assert!(paper.contains("scaled down, the paper has 150,000 steps"), "{paper}");
         Ok(())
+    }
+
+    #[test]
+    fn unknown_names_are_named() {
+        let result = test_result("mnist", "R", "resnet", 0, 1.0);
+        let error = table(&DistortedMnist, &[&result]).unwrap_err().to_string();
+        assert!(error.contains("the model `resnet`; there are fcn"), "{error}");
     }
 
     #[test]

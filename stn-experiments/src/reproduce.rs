@@ -1,26 +1,28 @@
-//! A sweep over cells and seeds: what is finished is skipped, what was stopped goes on, and the rest is trained.
+//! A sweep over an experiment's cells and seeds: what is finished is skipped, what was stopped goes on, and the rest is trained.
 
 use crate::budget::Budget;
-use crate::data::{Distortion, Mnist, Source};
-use crate::experiments::mnist::{self, Cell, Digits, Run, RunResult, Status};
-use crate::models::{Model, TransformKind};
+use crate::data::Source;
+use crate::experiments::Experiment;
 use crate::record::RunDir;
 use crate::report;
+use crate::run::{Run, RunResult, Status};
 use crate::stop::Stop;
 use crate::train::Cadence;
 use anyhow::{Result, bail, ensure};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What `stn reproduce mnist` was asked for.
+/// What `stn reproduce` was asked for.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// The experiment.
+    pub experiment: &'static dyn Experiment,
     /// How long and with what.
     pub budget: Budget,
-    /// Columns; none: the budget's own choice.
-    pub data: Vec<Distortion>,
-    /// Rows; none: the budget's own choice.
-    pub models: Vec<Model>,
+    /// Ids of data sets; none: the budget's own choice.
+    pub data: Vec<String>,
+    /// Ids of models; none: the budget's own choice.
+    pub models: Vec<String>,
     /// One run each.
     pub seeds: Vec<u64>,
     /// The folder that holds all runs.
@@ -68,33 +70,30 @@ impl FromStr for Shard {
 }
 
 impl Request {
-    /// The cells: those selected, and where nothing is selected R with CNN and ST-CNN Aff for `quick`, everything for the others.
-    pub fn cells(&self) -> Vec<Cell> {
-        let everything = matches!(self.budget.name.as_str(), "full" | "paper");
-        let data = match &self.data[..] {
-            [] if everything => Distortion::ALL.to_vec(),
-            [] => vec![Distortion::R],
-            selected => selected.to_vec(),
+    /// The cells, data set and model: those selected, and where nothing is selected the experiment's first look for `quick`, everything
+    /// for the others.
+    pub fn cells(&self) -> Vec<(String, String)> {
+        let (data, models) = match self.budget.name.as_str() {
+            "full" | "paper" => (self.experiment.data(), self.experiment.models()),
+            _ => self.experiment.first_look(),
         };
-        let models = match &self.models[..] {
-            [] if everything => Model::ALL.to_vec(),
-            [] => vec![Model::Cnn, Model::StCnn(TransformKind::Affine)],
-            selected => selected.to_vec(),
-        };
-        data.iter().flat_map(|&data| models.iter().map(move |&model| Cell::new(data, model))).collect()
+        let selected = |selected: &[String], otherwise| if selected.is_empty() { otherwise } else { selected.to_vec() };
+        let (data, models) = (selected(&self.data, data), selected(&self.models, models));
+        data.iter().flat_map(|data| models.iter().map(|model| (data.clone(), model.clone()))).collect()
     }
 
     /// The runs that are this machine's.
     fn runs(&self) -> Vec<Run<'_>> {
-        let place = |folder: &Path, cell: Cell, seed| cell.run_dir(folder, &self.budget.name, seed);
-        let all = self.cells().into_iter().flat_map(|cell| self.seeds.iter().map(move |&seed| (cell, seed)));
+        let all = self.cells().into_iter().flat_map(|cell| self.seeds.iter().map(move |&seed| (cell.clone(), seed)));
         let mine = all.enumerate().filter(|(position, _)| self.shard.has(*position));
-        mine.map(|(_, (cell, seed))| Run {
-            cell,
+        mine.map(|(_, ((data, model), seed))| Run {
+            experiment: self.experiment,
+            data,
+            model,
             seed,
             budget: &self.budget,
-            dir: place(&self.out, cell, seed),
-            finished: self.finished.as_deref().map(|folder| place(folder, cell, seed)),
+            runs: &self.out,
+            finished: self.finished.as_deref(),
             cadence: self.cadence,
         })
         .collect()
@@ -102,21 +101,21 @@ impl Request {
 
     /// The command that asks for the same on another machine: without folders, sources and shards.
     fn command(&self) -> String {
-        let mut command = String::from("cargo stn reproduce mnist");
-        let mut add = |option: &str, values: Vec<String>| {
+        let mut command = format!("cargo stn reproduce {}", self.experiment.id());
+        let mut add = |option: &str, values: &[String]| {
             if !values.is_empty() {
                 command += &format!(" --{option} {}", values.join(","));
             }
         };
         match self.budget.name.strip_prefix("custom-") {
-            Some(steps) => add("steps", vec![steps.into()]),
-            None if self.budget.name != "quick" => add("budget", vec![self.budget.name.clone()]),
+            Some(steps) => add("steps", &[steps.into()]),
+            None if self.budget.name != "quick" => add("budget", std::slice::from_ref(&self.budget.name)),
             None => {}
         }
-        add("data", self.data.iter().map(Distortion::to_string).collect());
-        add("model", self.models.iter().map(Model::to_string).collect());
+        add("data", &self.data);
+        add("model", &self.models);
         if self.seeds != [0] {
-            add("seeds", self.seeds.iter().map(u64::to_string).collect());
+            add("seeds", &self.seeds.iter().map(u64::to_string).collect::<Vec<_>>());
         }
         command
     }
@@ -139,10 +138,16 @@ pub fn reproduce(request: &Request, stop: &Stop) -> Result<Ending> {
     if let Some(folder) = &request.finished {
         ensure!(folder.is_dir(), "there is no folder {} of finished runs; see --finished", folder.display());
     }
+    request.experiment.reproduce(request, stop)
+}
+
+/// Performs the request's runs one by one, prints the table and writes the report; the experiment calls it with its data at hand.
+///
+/// # Errors
+/// When a run fails: the others are performed all the same, and the failures listed at the end.
+pub fn sweep(request: &Request, perform: impl Fn(&Run) -> Result<Status>, stop: &Stop) -> Result<Ending> {
     let (budget, runs) = (&request.budget, request.runs());
-    let digits = Digits::new(Mnist::load(request.source, request.offline)?, budget)?;
-    let root = request.out.join("mnist").join(&budget.name);
-    crate::say!("MNIST from {}", digits.source());
+    let root = request.out.join(request.experiment.id()).join(&budget.name);
     crate::say!("{} runs, budget {}: {}; into {}\n", runs.len(), budget.name, budget.describe(), root.display());
 
     let (mut finished, mut failures) = (Vec::new(), Vec::new());
@@ -151,19 +156,19 @@ pub fn reproduce(request: &Request, stop: &Stop) -> Result<Ending> {
             return Ok(interrupted(0, request));
         }
         crate::say!("[{}/{}]", i + 1, runs.len());
-        match mnist::run(run, &digits, stop) {
+        match perform(run) {
             Ok(Status::Finished(result)) => {
-                print_result("", &result, &run.dir);
-                finished.push((run.dir.clone(), result));
+                print_result("", run.experiment, &result, &run.dir());
+                finished.push((run.dir(), result));
             }
             Ok(Status::Already(result, dir)) => {
-                print_result("finished before: ", &result, &dir);
+                print_result("finished before: ", run.experiment, &result, &dir);
                 finished.push((dir, result));
             }
             Ok(Status::Interrupted { step }) => return Ok(interrupted(step, request)),
             Err(error) => {
                 crate::warn!("  failed: {error:#}\n");
-                failures.push(format!("{}: {error:#}", run.dir.path().display()));
+                failures.push(format!("{}: {error:#}", run.dir().path().display()));
             }
         }
     }
@@ -176,11 +181,11 @@ pub fn reproduce(request: &Request, stop: &Stop) -> Result<Ending> {
     if finished.is_empty() {
         crate::say!("no run is finished: there is no table to show");
     } else {
-        let (path, table) = report::write(&finished, &root.join("report"), &request.command())?;
-        crate::say!("\n{table}\nreport and figures: {}", path.display());
+        let (path, tables) = report::write(&finished, &root.join("report"), &request.command())?;
+        crate::say!("\n{tables}\nreport and figures: {}", path.display());
     }
     ensure!(failures.is_empty(), "{} of {} runs failed:\n  {}", failures.len(), runs.len(), failures.join("\n  "));
-    crate::say!("{}", next_steps(budget));
+    crate::say!("{}", next_steps(request));
     Ok(Ending::Complete)
 }
 
@@ -193,37 +198,41 @@ fn interrupted(step: usize, request: &Request) -> Ending {
     Ending::Interrupted
 }
 
-fn print_result(prefix: &str, result: &RunResult, dir: &RunDir) {
+fn print_result(prefix: &str, experiment: &dyn Experiment, result: &RunResult, dir: &RunDir) {
+    let measure = experiment.measure();
     let spread = result.error_percent_std.map_or(String::new(), |std| format!(" (single draws ± {std:.2})"));
-    let validation = result.val_error_percent.map_or(String::new(), |error| format!(", validation {error:.2} %"));
-    let paper = result.paper_error_percent.map_or("not given".into(), |error| format!("{error:.1} %"));
+    let validation =
+        result.val_error_percent.map_or(String::new(), |error| format!(", validation {:.2} %", measure.of(error)));
+    let paper = result.paper_error_percent.map_or("not given".into(), |error| format!("{:.1} %", measure.of(error)));
     crate::say!(
-        "  {prefix}test error {:.2} %{spread}{validation}; the paper's: {paper}; {:.1} minutes; {}\n",
-        result.error_percent,
+        "  {prefix}test {} {:.2} %{spread}{validation}; the paper's: {paper}; {:.1} minutes; {}\n",
+        measure.noun(),
+        measure.of(result.error_percent),
         result.seconds / 60.0,
         dir.path().display()
     );
 }
 
-fn next_steps(budget: &Budget) -> &'static str {
-    match budget.name.as_str() {
-        "paper" => "next: `cargo stn report` on several seeds' runs",
-        "full" => {
-            "next: --seeds 0,1,2 for the spread, or --budget paper for the paper's own schedule (days on a laptop)"
-        }
-        _ => {
-            "next: other cells (`cargo stn list`) with --data RTS --model st-cnn-aff; more seeds with --seeds 0,1,2;\n      \
-             our full schedule with --budget full; one image through a transformer with `cargo stn look <run>`"
-        }
+fn next_steps(request: &Request) -> String {
+    match request.budget.name.as_str() {
+        "paper" => "next: `cargo stn report` on several seeds' runs".into(),
+        "full" => "next: --seeds 0,1,2 for the spread, or --budget paper for the paper's own schedule".into(),
+        _ => format!(
+            "next: other cells (`cargo stn list {}`) with --data and --model; more seeds with --seeds 0,1,2;\n      \
+             our full schedule with --budget full; one image through a transformer with `cargo stn look <run>`",
+            request.experiment.id()
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiments::mnist::DistortedMnist;
 
     fn request(budget: &str) -> Request {
         Request {
+            experiment: &DistortedMnist,
             budget: Budget::mnist(budget, None).unwrap(),
             data: vec![],
             models: vec![],
@@ -239,16 +248,18 @@ mod tests {
     }
 
     #[test]
-    fn quick_is_two_cells_on_r_and_full_is_everything() {
-        let ids: Vec<String> = request("quick").cells().iter().map(|c| format!("{} {}", c.data, c.model)).collect();
-        assert_eq!(ids, ["R cnn", "R st-cnn-aff"]);
-        assert_eq!(request("full").cells(), Cell::all());
+    fn quick_is_the_first_look_and_full_is_everything() {
+        let cell = |data: &str, model: &str| (data.to_string(), model.to_string());
+        assert_eq!(request("quick").cells(), [cell("R", "cnn"), cell("R", "st-cnn-aff")]);
+        assert_eq!(request("full").cells().len(), 5 * 8);
+        let selected = Request { data: vec!["E".into()], ..request("full") };
+        assert_eq!(selected.cells().len(), 8);
     }
 
     #[test]
     fn the_command_holds_what_decides_and_no_folders() {
         assert_eq!(request("quick").command(), "cargo stn reproduce mnist");
-        let request = Request { seeds: vec![0, 1], data: vec![Distortion::R, Distortion::Rts], ..request("full") };
+        let request = Request { seeds: vec![0, 1], data: vec!["R".into(), "RTS".into()], ..request("full") };
         assert_eq!(request.command(), "cargo stn reproduce mnist --budget full --data R,RTS --seeds 0,1");
     }
 

@@ -235,6 +235,57 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(130));
     assert!(said.contains("nothing is lost") && said.contains("--steps 100000"), "{said}");
+    assert!(said.contains("ms a step: the other 99950 steps of this run will take about"), "{said}");
+}
+
+#[test]
+fn addition_resumes_to_the_same_bits_and_shows_what_each_transformer_sees() {
+    let home = tempfile::tempdir().unwrap();
+    let args = "reproduce addition --model 2xst-fcn-aff --steps 24 --checkpoint-every 4 --offline --out";
+    let output = run(home.path(), &format!("{args} whole"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("| RTS | 2xST-FCN Aff |") && said.contains("(9.0) |"), "{said}");
+
+    let run_dir = |out: &str| home.path().join(out).join("addition/custom-24/RTS/2xst-fcn-aff/seed-0");
+    let checkpoint = run_dir("killed").join("checkpoint.safetensors");
+    let mut child = stn(home.path())
+        .args(format!("{args} killed").split(' '))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !checkpoint.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before its first checkpoint");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!run_dir("killed").join("result.json").exists());
+    assert!(run(home.path(), &format!("{args} killed")).status.success());
+    for name in ["model.safetensors", "samples.safetensors"] {
+        let read = |out| fs::read(run_dir(out).join(name)).unwrap();
+        assert!(read("whole") == read("killed"), "{name} differs");
+    }
+
+    let result: Value = serde_json::from_slice(&fs::read(run_dir("whole").join("result.json")).unwrap()).unwrap();
+    for (key, expected) in [("experiment", "addition"), ("data", "RTS"), ("model", "2xst-fcn-aff")] {
+        assert_eq!(result[key], expected, "{key}");
+    }
+    assert_eq!(result["error_percent_draws"].as_array().map(Vec::len), Some(10));
+    let report = home.path().join("whole/addition/custom-24/report");
+    let text = fs::read_to_string(report.join("report.md")).unwrap();
+    let figure = "custom-24-addition-2xst-fcn-aff-seed-0";
+    assert!(text.contains(&format!("({figure}.png)")) && text.contains("transformer 2:"), "{text}");
+    assert!(fs::metadata(report.join(format!("{figure}.svg"))).unwrap().len() > 1000);
+
+    let dir = run_dir("whole").display().to_string();
+    let output = run(home.path(), &format!("eval {dir} --offline"));
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("the same as result.json"));
+    assert!(fails(home.path(), &format!("look {dir} --offline")).contains("a run of addition"));
+    assert!(fails(home.path(), "reproduce addition --model st-cnn-aff").contains("2xst-fcn-tps"));
+    let list = run(home.path(), "list addition").stdout;
+    assert_eq!(String::from_utf8_lossy(&list).lines().filter(|line| line.contains("reproduce addition")).count(), 8);
 }
 
 #[test]

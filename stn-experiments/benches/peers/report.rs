@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use stn_experiments::experiments::mnist::versions;
+use stn_experiments::run::versions;
 
 pub const HEADING: &str = "\n\
 | row | ours, ms | PyTorch, ms | PyTorch / ours | target | |\n\

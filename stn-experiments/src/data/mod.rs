@@ -18,7 +18,9 @@ use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub mod addition;
 pub mod distort;
+mod epochs;
 pub mod hub;
 pub mod mnist;
 pub mod pack;
@@ -26,6 +28,7 @@ pub mod seed;
 pub mod table;
 
 pub use distort::{Distortion, Pose, distorted_set};
+pub use epochs::Epochs;
 pub use hub::Hub;
 pub use mnist::Mnist;
 pub use seed::{Purpose, epoch_order, rng};

@@ -18,6 +18,10 @@ pub enum Purpose {
     Distortion = 3,
     /// Distortion of a test or validation image: (draw, index of the image).
     TestDistortion = 4,
+    /// Partner and distortions of a training pair of addition: (epoch, index of its first image).
+    Pair = 5,
+    /// Partner and distortions of a test or validation pair: (draw, index of its first image).
+    TestPair = 6,
 }
 
 /// Builds the generator of one quadruple.

@@ -1,3 +1,118 @@
-//! The paper's experiments, one file per table.
+//! The paper's experiments, a module each, and what the sweep, the report and the command line know of one.
 
+pub mod addition;
+pub(crate) mod classification;
+mod digits;
 pub mod mnist;
+
+pub use digits::Digits;
+
+use crate::budget::Budget;
+use crate::data::Source;
+use crate::figures::Figure;
+use crate::metrics::Measure;
+use crate::record::RunDir;
+use crate::reproduce::{Ending, Request};
+use crate::run::RunResult;
+use crate::stop::Stop;
+use anyhow::{Result, bail};
+use std::fmt::Debug;
+use std::path::Path;
+
+/// The seed of every test and validation set, whatever the run's own.
+pub const TEST_SEED: u64 = 0;
+
+/// The draw of the validation images; those of the test set count from zero.
+pub(crate) const VALIDATION_DRAW: u64 = u64::MAX;
+
+/// Every experiment, in the order of the paper.
+pub const ALL: [&dyn Experiment; 2] = [&mnist::DistortedMnist, &addition::Addition];
+
+/// Finds an experiment by its name.
+///
+/// # Errors
+/// When there is none of that name.
+pub fn named(id: &str) -> Result<&'static dyn Experiment> {
+    match ALL.into_iter().find(|experiment| experiment.id() == id) {
+        Some(experiment) => Ok(experiment),
+        None => bail!("unknown experiment `{id}`; there are {}", ALL.map(Experiment::id).join(", ")),
+    }
+}
+
+/// An experiment: a table of the paper with its data sets (columns) and models (rows), every cell of which can be trained.
+///
+/// Data sets and models go by their ids, which stand in commands, paths and records.
+pub trait Experiment: Debug + Sync {
+    /// The name in commands and paths: `mnist`.
+    fn id(&self) -> &'static str;
+
+    /// What it is about, in a few words.
+    fn title(&self) -> &'static str;
+
+    /// Where the paper has it, in a word or two: `table 1`.
+    fn place(&self, data: &str) -> &'static str;
+
+    /// The ids of its data sets.
+    fn data(&self) -> Vec<String>;
+
+    /// The ids of its models.
+    fn models(&self) -> Vec<String>;
+
+    /// A model's name in tables: `ST-CNN Aff`.
+    fn label(&self, model: &str) -> String;
+
+    /// The data sets and models that `quick` trains unless others are selected; `full` and `paper` train all.
+    fn first_look(&self) -> (Vec<String>, Vec<String>);
+
+    /// The budget of that name, with other `steps` if given.
+    ///
+    /// # Errors
+    /// On an unknown name, and on zero steps.
+    fn budget(&self, name: &str, steps: Option<usize>) -> Result<Budget>;
+
+    /// What its tables show.
+    fn measure(&self) -> Measure {
+        Measure::Error
+    }
+
+    /// The paper's error in percent, where it gives one.
+    fn paper_error_percent(&self, data: &str, model: &str) -> Option<f64>;
+
+    /// How the paper trained, where it says so: `150,000 steps of 256, SGD`.
+    fn paper_training(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Loads the data and [sweeps](crate::reproduce::sweep) over the request's runs.
+    ///
+    /// # Errors
+    /// When the data cannot be had, or a run fails.
+    fn reproduce(&self, request: &Request, stop: &Stop) -> Result<Ending>;
+
+    /// The test error of a finished run in percent, measured again from its weights: one value a draw.
+    ///
+    /// # Errors
+    /// When the directory holds no trained model, or the data cannot be had.
+    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Vec<f64>>;
+
+    /// How its test error is measured, for the footnote of its tables.
+    fn protocol(&self) -> &'static str;
+
+    /// Draws what a finished run's samples show into a folder.
+    ///
+    /// # Errors
+    /// When the samples are damaged or a figure cannot be written.
+    fn figures(&self, folder: &Path, run: &RunDir, result: &RunResult) -> Result<Vec<Figure>> {
+        let _ = (folder, run, result);
+        Ok(Vec::new())
+    }
+
+    /// What its report says before the table of all runs: the paper's own table, its claims. In Markdown; may be empty.
+    ///
+    /// # Errors
+    /// When a result names an unknown model.
+    fn findings(&self, results: &[&RunResult]) -> Result<String> {
+        let _ = results;
+        Ok(String::new())
+    }
+}

@@ -2,10 +2,10 @@
 //!
 //! | layer | output |
 //! |---|---|
-//! | flatten | side * side |
+//! | flatten | channels * side * side |
 //! | FC, ReLU | h |
 //! | FC, ReLU | h |
-//! | FC | 10 |
+//! | FC | 10 classes, 19 for addition |
 
 use crate::data::mnist::CLASSES;
 use candle_core::{Module, Result, Tensor};
@@ -20,15 +20,23 @@ pub struct Fcn {
     fc3: Linear,
 }
 
-/// Makes the classifier for images of `side` x `side` pixels with two hidden layers of `width` units.
+/// Makes the classifier of ten digits for images of `side` x `side` pixels with two hidden layers of `width` units.
 ///
 /// # Errors
 /// When the variables cannot be made.
 pub fn fcn(side: usize, width: usize, vb: VarBuilder) -> Result<Fcn> {
+    fcn_with((1, side), width, CLASSES, vb)
+}
+
+/// Makes the same classifier for (channels, side, side) images of other classes.
+///
+/// # Errors
+/// When the variables cannot be made.
+pub fn fcn_with((channels, side): (usize, usize), width: usize, classes: usize, vb: VarBuilder) -> Result<Fcn> {
     Ok(Fcn {
-        fc1: linear(side * side, width, vb.pp("fc1"))?,
+        fc1: linear(channels * side * side, width, vb.pp("fc1"))?,
         fc2: linear(width, width, vb.pp("fc2"))?,
-        fc3: linear(width, CLASSES, vb.pp("fc3"))?,
+        fc3: linear(width, classes, vb.pp("fc3"))?,
     })
 }
 

@@ -1,8 +1,9 @@
 //! What a run keeps of its transformer for the figures.
 
-use super::task::image_tensor;
 use crate::data::mnist::{CLASSES, SIDE};
-use crate::data::{Dataset, Distortion, Pose};
+use crate::data::{Dataset, Distortion, Pose, distorted_set};
+use crate::experiments::TEST_SEED;
+use crate::experiments::classification::image_tensor;
 use crate::models::Network;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
@@ -14,16 +15,12 @@ const ANGLES: [f64; 7] = [-90.0, -60.0, -30.0, 0.0, 30.0, 60.0, 90.0];
 
 /// What the figures need: of each digit the first test image, one image at several angles (R alone), and the thetas of the first
 /// thousand test images with the rotations that were applied to them.
-pub(super) fn samples(
-    network: &Network,
-    data: Distortion,
-    digits: &Dataset,
-    test: &Dataset,
-    poses: &[Pose],
-) -> Result<HashMap<String, Tensor>> {
+pub(super) fn samples(network: &Network, data: Distortion, digits: &Dataset) -> Result<HashMap<String, Tensor>> {
+    let (test, poses) = distorted_set(data, digits, TEST_SEED, 0)?;
+    let side = data.canvas();
     let mut samples = HashMap::new();
     let mut keep = |group: &str, pixels: &[u8]| -> Result<()> {
-        let inputs = image_tensor(pixels, data.canvas())?;
+        let inputs = image_tensor(pixels, (1, side, side))?;
         if let Some(transformed) = network.forward(&inputs, false)?.transformed {
             samples.insert(format!("{group}.input"), inputs);
             samples.insert(format!("{group}.theta"), transformed.theta.detach());

@@ -1,0 +1,70 @@
+//! Finished runs as the paper's tables have them: a model in each row, a data set in each column.
+
+use crate::experiments::Experiment;
+use crate::metrics::Spread;
+use crate::run::RunResult;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Finished runs that were trained alike.
+#[derive(Debug)]
+pub struct Cells<'a> {
+    runs: Vec<&'a RunResult>,
+}
+
+impl<'a> Cells<'a> {
+    /// Runs that were trained alike belong into one table: the tables, each with its budget and its training in words.
+    pub fn by_training(results: &[&'a RunResult]) -> Vec<(&'a str, &'a str, Self)> {
+        let mut tables: BTreeMap<(&str, &str), Vec<&RunResult>> = BTreeMap::new();
+        for &result in results {
+            tables.entry((&result.budget, &result.training)).or_default().push(result);
+        }
+        tables.into_iter().map(|((budget, training), runs)| (budget, training, Self { runs })).collect()
+    }
+
+    /// The runs of a cell, one a seed.
+    pub fn runs(&self, data: &str, model: &str) -> Vec<&'a RunResult> {
+        self.runs.iter().copied().filter(|run| run.data == data && run.model == model).collect()
+    }
+
+    /// The test error of a cell in percent over its seeds; `None` where it is not measured.
+    pub fn error_percent(&self, data: &str, model: &str) -> Option<Spread> {
+        Spread::of(&self.runs(data, model).iter().map(|run| run.error_percent).collect::<Vec<_>>())
+    }
+
+    /// The paper's table: ours, and the paper's figure in brackets.
+    pub fn beside_the_papers(&self, experiment: &dyn Experiment) -> String {
+        let measure = experiment.measure();
+        table(experiment, experiment.models(), |data, model| {
+            let values: Vec<f64> = self.runs(data, model).iter().map(|run| measure.of(run.error_percent)).collect();
+            let ours = Spread::of(&values).map_or("-".into(), |spread| spread.to_string());
+            match experiment.paper_error_percent(data, model) {
+                Some(paper) => format!("{ours} ({:.1})", measure.of(paper)),
+                None => ours,
+            }
+        })
+    }
+
+    /// What the cells cost, in the same places: parameters, seeds and minutes a run. Models without a run are left out.
+    pub fn costs(&self, experiment: &dyn Experiment) -> String {
+        let trained = |model: &String| self.runs.iter().any(|run| run.model == *model);
+        let models = experiment.models().into_iter().filter(trained).collect();
+        table(experiment, models, |data, model| {
+            let runs = self.runs(data, model);
+            let Some(first) = runs.first() else { return "-".into() };
+            let minutes = runs.iter().map(|run| run.seconds / 60.0).sum::<f64>() / runs.len() as f64;
+            format!("{} / {} / {minutes:.1}", first.params, runs.len())
+        })
+    }
+}
+
+/// A row a model, a column a data set.
+fn table(experiment: &dyn Experiment, models: Vec<String>, entry: impl Fn(&str, &str) -> String) -> String {
+    let data = experiment.data();
+    let mut text = format!("| model | {} |\n|---{}|\n", data.join(" | "), "|---".repeat(data.len()));
+    for model in models {
+        let entries: Vec<String> = data.iter().map(|data| entry(data, &model)).collect();
+        let _ = writeln!(text, "| {} | {} |", experiment.label(&model), entries.join(" | "));
+    }
+    text
+}
