@@ -80,11 +80,12 @@ impl<'a> Window<'a> {
         let len = out.first().map_or(0, |out| out.len());
         for place in self.places(first, len) {
             let taps = self.locate::<false>(place);
+            let starts = taps.pairs.map(|pairs| numbers(pairs));
             for (channel, out) in channels.iter().zip(out.iter_mut()) {
                 let mut sum = _mm512_setzero_ps();
                 for k in 0..2 {
                     // SAFETY: the pairs of located points lie in the image's rows.
-                    let pixels = unsafe { pixels(channel, taps.pairs[k], taps.picks) };
+                    let pixels = unsafe { pixels(channel, &starts[k], taps.picks) };
                     sum = _mm512_add_ps(sum, _mm512_mul_ps(taps.weights[2 * k], pixels[0]));
                     sum = _mm512_add_ps(sum, _mm512_mul_ps(taps.weights[2 * k + 1], pixels[1]));
                 }
@@ -113,13 +114,14 @@ impl<'a> Window<'a> {
         for place in self.places(first, len) {
             let taps = self.locate::<POINTS>(place);
             if POINTS {
+                let starts = taps.pairs.map(|pairs| numbers(pairs));
                 let mut total = [zero; 2];
                 for (channel, grad) in channels.iter().zip(grad.chunks_exact(self.len)) {
                     let grad = load(&grad[place.first..], place.mask);
                     let mut by = [zero; 2];
                     for k in 0..2 {
                         // SAFETY: the pairs of located points lie in the image's rows.
-                        let pixels = unsafe { pixels(channel, taps.pairs[k], taps.picks) };
+                        let pixels = unsafe { pixels(channel, &starts[k], taps.picks) };
                         for (by, slopes) in by.iter_mut().zip(&taps.slopes) {
                             *by = _mm512_add_ps(*by, _mm512_mul_ps(slopes[2 * k], pixels[0]));
                             *by = _mm512_add_ps(*by, _mm512_mul_ps(slopes[2 * k + 1], pixels[1]));
@@ -182,22 +184,28 @@ impl<'a> Window<'a> {
     }
 }
 
-/// The pixels of two taps of sixteen points: one load of eight bytes a point.
+/// The pixels of two taps of sixteen points: one load of eight bytes a point, which gathers don't better.
 ///
 /// # Safety
 /// The pairs that start at `starts` lie in the channel.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn pixels(channel: &[f32], starts: __m512i, picks: [__m512i; 2]) -> [__m512; 2] {
-    // No sanitizer sees what a gather reads.
-    debug_assert!(
-        numbers(starts).iter().all(|&start| start as usize + 1 < channel.len()),
-        "{starts:?} of {}",
-        channel.len()
-    );
-    // SAFETY: the caller's.
-    let half = |at: __m256i| unsafe { _mm512_castpd_ps(_mm512_i32gather_pd::<4>(at, channel.as_ptr().cast())) };
-    let (low, high) = (half(_mm512_castsi512_si256(starts)), half(_mm512_extracti64x4_epi64::<1>(starts)));
+unsafe fn pixels(channel: &[f32], starts: &[u32; WIDTH], picks: [__m512i; 2]) -> [__m512; 2] {
+    debug_assert!(starts.iter().all(|&start| start as usize + 1 < channel.len()), "{starts:?} of {}", channel.len());
+    let half = |at: usize| {
+        let mut pairs = [_mm_setzero_pd(); 4];
+        for (k, pair) in pairs.iter_mut().enumerate() {
+            let [first, second] = [at + 2 * k, at + 2 * k + 1].map(|i| starts[i] as usize);
+            // SAFETY: the caller's.
+            unsafe {
+                let from = channel.as_ptr();
+                *pair = _mm_loadh_pd(_mm_load_sd(from.add(first).cast()), from.add(second).cast());
+            }
+        }
+        let (low, high) = (_mm256_set_m128d(pairs[1], pairs[0]), _mm256_set_m128d(pairs[3], pairs[2]));
+        _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(low), high))
+    };
+    let (low, high) = (half(0), half(WIDTH / 2));
     let even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
     picks.map(|pick| _mm512_permutex2var_ps(low, _mm512_add_epi32(even, pick), high))
 }
