@@ -88,9 +88,9 @@ impl Budget {
         }
     }
 
-    /// Our own schedule for every cell: forty passes over all training images.
+    /// Our own schedule for every cell: 120 passes over all training images, with the values of `quick`.
     fn full() -> Self {
-        Self { name: "full".into(), steps: 40 * 60_000 / 256, holdout: false, ..Self::quick() }
+        Self { name: "full".into(), steps: 120 * 60_000 / 256, holdout: false, ..Self::quick() }
     }
 
     /// The paper's own, A.4: plain SGD, 150k steps of 256, 0.01 divided by ten every 50k.
