@@ -5,6 +5,7 @@
 //! | [`warps`] | input, sampling grid over the input, output: a row an example |
 //! | [`poses`] | recovered against applied rotation, coloured by class |
 //! | [`curves`] | error and loss over steps |
+//! | [`projections`] | volumes seen from several sides |
 //!
 //! Each takes a path and one plain struct that holds everything the figure says. The extension of the path
 //! decides the format: `.png` (144 pixels an inch) or `.svg`. Files appear whole or not at all. The font is in
@@ -42,9 +43,11 @@ mod mesh;
 mod page;
 mod picture;
 mod poses;
+mod projections;
 mod text;
 mod warps;
 
 pub use curves::{Curve, CurveFigure, curves};
 pub use poses::{PoseFigure, PosePoint, Reference, correlation, poses};
+pub use projections::{ProjectionFigure, ProjectionRow, projections};
 pub use warps::{WARP_HEADINGS, WarpFigure, WarpRow, warps};

@@ -4,6 +4,7 @@ pub mod addition;
 pub(crate) mod classification;
 mod digits;
 pub mod mnist;
+pub mod volume;
 
 pub use digits::Digits;
 
@@ -26,7 +27,7 @@ pub const TEST_SEED: u64 = 0;
 pub(crate) const VALIDATION_DRAW: u64 = u64::MAX;
 
 /// Every experiment, in the order of the paper.
-pub const ALL: [&dyn Experiment; 2] = [&mnist::DistortedMnist, &addition::Addition];
+pub const ALL: [&dyn Experiment; 3] = [&mnist::DistortedMnist, &addition::Addition, &volume::DigitsInVolumes];
 
 /// Finds an experiment by its name.
 ///

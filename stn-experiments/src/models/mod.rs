@@ -11,6 +11,7 @@ mod cnn;
 mod fcn;
 pub mod svhn;
 mod transformer;
+pub mod volume;
 
 pub use cnn::{Cnn, cnn, cnn_with};
 pub use fcn::{Fcn, fcn, fcn_with};

@@ -18,6 +18,7 @@ use super::mnist::SIDE;
 use super::seed::{self, Purpose, normal, uniform};
 
 pub mod clutter;
+pub mod extrusion;
 mod homography;
 mod similarity;
 mod thin_plate_spline;

@@ -6,7 +6,7 @@ use crate::data::mnist::SIDE;
 const PADDED: usize = SIDE + 2;
 
 /// A padded digit, and where it is not black.
-struct Digit {
+pub(super) struct Digit {
     pixels: [f64; PADDED * PADDED],
     /// The first and last column with ink, in padded coordinates; where there is no ink, first > last.
     columns: [usize; 2],
@@ -16,7 +16,7 @@ struct Digit {
 
 impl Digit {
     /// Copies a (28, 28) digit.
-    fn new(digit: &[u8]) -> Self {
+    pub(super) fn new(digit: &[u8]) -> Self {
         let mut padded = Self { pixels: [0.0; PADDED * PADDED], columns: [PADDED, 0], rows: [PADDED, 0] };
         let mut ink = [0; SIDE]; // all rows in one
         for (row, line) in digit.chunks_exact(SIDE).enumerate() {
@@ -35,28 +35,32 @@ impl Digit {
         padded
     }
 
+    /// The open intervals of x and y, in padded coordinates, outside of which all is black.
+    pub(super) fn ink(&self) -> [[f64; 2]; 2] {
+        [self.columns, self.rows].map(|[first, last]| [first as f64 - 1.0, last as f64 + 1.0])
+    }
+
     /// Samples a row of places into `out`. Only next to ink is there anything to compute: elsewhere the four neighbours are
     /// black, and so is their mean.
     fn sample(&self, xs: &[f64], ys: &[f64], out: &mut [u8]) {
-        let [left, right] = [self.columns[0] as f64 - 1.0, self.columns[1] as f64 + 1.0];
-        let [top, bottom] = [self.rows[0] as f64 - 1.0, self.rows[1] as f64 + 1.0];
+        let [[left, right], [top, bottom]] = self.ink();
         for ((&x, &y), out) in xs.iter().zip(ys).zip(out) {
             let (x, y) = (x + 1.0, y + 1.0);
             // Asked this way round, a NaN is outside too.
             let inside = x > left && x < right && y > top && y < bottom;
-            *out = if inside { self.at(x, y) } else { 0 };
+            *out = if inside { (self.at(x, y) + 0.5) as u8 } else { 0 };
         }
     }
 
     /// Samples inside, at 0 < x, y < 29 in padded coordinates.
-    fn at(&self, x: f64, y: f64) -> u8 {
+    pub(super) fn at(&self, x: f64, y: f64) -> f64 {
         let (column, row) = (x as i32, y as i32); // positive: truncation is floor
         let (fx, fy) = (x - f64::from(column), y - f64::from(row));
         let at = row as usize * PADDED + column as usize;
         let square = &self.pixels[at..at + PADDED + 2]; // one check for the four
         let top = square[0] + fx * (square[1] - square[0]);
         let bottom = square[PADDED] + fx * (square[PADDED + 1] - square[PADDED]);
-        (top + fy * (bottom - top) + 0.5) as u8
+        top + fy * (bottom - top)
     }
 }
 
