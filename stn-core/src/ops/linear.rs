@@ -1,7 +1,7 @@
 //! The fully connected layer as one operation, alone or with a ReLU: three products, none of them through a transposed copy.
 
-use super::real::{Real, contiguous, dispatch, unsupported, with_elements};
-use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
+use super::real::{Real, contiguous, dispatch, tensor_like, with_elements};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 const NAME: &str = "linear";
 
@@ -130,7 +130,7 @@ impl Linear {
                 product(&mut out, rows, Matrix::new(weight, o, k));
                 Ok(())
             })?;
-            Some(Tensor::from_vec(out, (n, k), &Device::Cpu)?)
+            Some(tensor_like(out, input)?)
         } else {
             None
         };
@@ -140,7 +140,7 @@ impl Linear {
                 product(&mut out, rows.t(), Matrix::new(input, n, k));
                 Ok(())
             })?;
-            Some(Tensor::from_vec(out, (o, k), &Device::Cpu)?)
+            Some(tensor_like(out, weight)?)
         } else {
             None
         };
@@ -149,7 +149,7 @@ impl Linear {
             for row in grad.chunks_exact(o.max(1)) {
                 out.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
             }
-            Some(Tensor::from_vec(out, o, &Device::Cpu)?)
+            Some(tensor_like(out, bias)?)
         } else {
             None
         };
@@ -175,11 +175,7 @@ impl CustomOp3 for Linear {
     }
 
     fn bwd(&self, input: &Tensor, weight: &Tensor, bias: &Tensor, out: &Tensor, grad: &Tensor) -> Result<Gradients> {
-        match input.dtype() {
-            DType::F32 => self.backward::<f32>(input, weight, bias, out, grad),
-            DType::F64 => self.backward::<f64>(input, weight, bias, out, grad),
-            other => unsupported(NAME, other),
-        }
+        dispatch!(NAME, input, self.backward(input, weight, bias, out, grad))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The element types that the CPU kernels are written for, and their vectors.
 
-use candle_core::{CpuStorage, DType, Layout, Result, Tensor, WithDType};
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor, WithDType};
 use pulp::Simd;
 
 /// `f32` or `f64`.
@@ -171,19 +171,26 @@ pub(crate) fn with_elements<T: Real, R>(op: &str, tensor: &Tensor, f: impl FnOnc
     }
 }
 
+/// A tensor on the CPU of the shape of another.
+pub(crate) fn tensor_like<T: Real>(values: Vec<T>, like: &Tensor) -> Result<Tensor> {
+    Tensor::from_vec(values, like.shape(), &Device::Cpu)
+}
+
 /// The error for an element type without a kernel.
 pub(crate) fn unsupported<R>(op: &str, dtype: DType) -> Result<R> {
     candle_core::bail!("{op}: the dtype must be f32 or f64, got {dtype:?}; convert the tensors with to_dtype")
 }
 
-/// Calls `$f::<f32>` or `$f::<f64>` after the element type of `$storage`.
+/// Calls `$f::<f32>` or `$f::<f64>` after the element type of `$of`, a tensor or its storage.
 macro_rules! dispatch {
-    ($op:expr, $storage:expr, $self:ident . $f:ident ( $($arg:expr),* )) => {
-        match $storage {
-            candle_core::CpuStorage::F32(_) => $self.$f::<f32>($($arg),*),
-            candle_core::CpuStorage::F64(_) => $self.$f::<f64>($($arg),*),
-            other => crate::ops::real::unsupported($op, candle_core::backend::BackendStorage::dtype(other)),
+    ($op:expr, $of:expr, $self:ident . $f:ident ( $($arg:expr),* )) => {{
+        #[allow(unused_imports)] // a tensor's `dtype` is its own
+        use candle_core::backend::BackendStorage as _;
+        match $of.dtype() {
+            candle_core::DType::F32 => $self.$f::<f32>($($arg),*),
+            candle_core::DType::F64 => $self.$f::<f64>($($arg),*),
+            other => crate::ops::real::unsupported($op, other),
         }
-    };
+    }};
 }
 pub(crate) use dispatch;

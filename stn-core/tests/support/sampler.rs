@@ -72,3 +72,8 @@ pub fn grid_between_pixels(
         (side(size.1, r[0], r[1]), side(size.0, r[2], r[3]))
     })
 }
+
+/// The four configs that eq. (5) covers: bilinear, and what lies outside is nothing or the edge.
+pub fn eq_5_configs() -> impl Iterator<Item = GridSampleConfig> {
+    configs().filter(|cfg| cfg.interpolation == Interpolation::Bilinear && cfg.padding != Padding::Reflection)
+}

@@ -5,8 +5,8 @@ use super::epilogue::Epilogue;
 use super::geometry::Geometry;
 use super::{Conv2dConfig, forward};
 use crate::ops::pool2d::Pool2dConfig;
-use crate::ops::real::{Real, contiguous, dispatch, unsupported, with_elements};
-use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor};
+use crate::ops::real::{Real, contiguous, dispatch, tensor_like, with_elements};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use std::sync::OnceLock;
 
 const NAME: &str = "conv2d";
@@ -74,11 +74,10 @@ impl ConvBlock {
                 })
             })
         })?;
-        let tensor = |values: Vec<T>, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu);
         Ok((
-            gradients.input.map(|values| tensor(values, input)).transpose()?,
-            gradients.weight.map(|values| tensor(values, weight)).transpose()?,
-            if bias.track_op() { Some(tensor(gradients.bias, bias)?) } else { None },
+            gradients.input.map(|values| tensor_like(values, input)).transpose()?,
+            gradients.weight.map(|values| tensor_like(values, weight)).transpose()?,
+            if bias.track_op() { Some(tensor_like(gradients.bias, bias)?) } else { None },
         ))
     }
 }
@@ -101,10 +100,6 @@ impl CustomOp3 for ConvBlock {
     }
 
     fn bwd(&self, input: &Tensor, weight: &Tensor, bias: &Tensor, out: &Tensor, grad: &Tensor) -> Result<Gradients> {
-        match input.dtype() {
-            DType::F32 => self.backward::<f32>(input, weight, bias, out, grad),
-            DType::F64 => self.backward::<f64>(input, weight, bias, out, grad),
-            other => unsupported(NAME, other),
-        }
+        dispatch!(NAME, input, self.backward(input, weight, bias, out, grad))
     }
 }

@@ -9,7 +9,7 @@ use super::points::Points;
 use super::problem::Problem;
 use super::surroundings;
 use super::{GridSampleConfig, Interpolation};
-use crate::ops::real::{contiguous, dispatch};
+use crate::ops::real::{contiguous, dispatch, tensor_like};
 use crate::ops::targets::Targets;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
 use std::sync::Arc;
@@ -89,11 +89,10 @@ impl Sample {
             }
             of_fill = fill.track_op().then(|| by_mode!(self, surroundings::grad_fill<>(call, grad)));
         }
-        let tensor = |values: Vec<T>, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
         Ok([
-            wanted.0.then(|| tensor(images, input)).transpose()?,
-            wanted.1.then(|| tensor(grids, points)).transpose()?,
-            of_fill.zip(fill).map(|(values, fill)| tensor(values, fill)).transpose()?,
+            wanted.0.then(|| tensor_like(images, input)).transpose()?,
+            wanted.1.then(|| tensor_like(grids, points)).transpose()?,
+            of_fill.zip(fill).map(|(values, fill)| tensor_like(values, fill)).transpose()?,
         ])
     }
 

@@ -61,6 +61,30 @@ mod tests {
         (numbers * scale)?.reshape(shape)?.to_dtype(dtype)
     }
 
+    /// Coordinates on and about the edges, and such as are no place at all; in debug builds the kernels check what they read there.
+    fn wild(shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        let shape = shape.into();
+        let edges = [
+            -1.0,
+            1.0,
+            0.0,
+            -1.0 - 1e-7,
+            1.0 + 1e-7,
+            -1.5,
+            1.5,
+            f64::NAN,
+            f64::INFINITY,
+            -f64::INFINITY,
+            1e38,
+            -3e9,
+            3e9,
+        ];
+        // Pairs of neighbours go through all pairs.
+        let numbers =
+            (0..shape.elem_count()).map(|i| edges[(i / 2 * (1 + i % 2 * 5) + i % 2 * (i / 26)) % edges.len()]);
+        Tensor::from_iter(numbers, &Device::Cpu)?.reshape(shape)?.to_dtype(dtype)
+    }
+
     fn sampled(u: &Tensor, grid: &Tensor, cfg: GridSampleConfig) -> Result<Vec<u64>> {
         let (u, grid) = (Var::from_tensor(u)?, Var::from_tensor(grid)?);
         let out = if u.rank() == 5 { grid_sample_3d(&u, &grid, cfg)? } else { grid_sample(&u, &grid, cfg)? };
@@ -87,6 +111,7 @@ mod tests {
                 for (channels, width) in [(1, 9), (3, 2), (3, 1), (16, 9), (21, 7)] {
                     let u = waves((2, channels, 6, width), 1.0, dtype)?;
                     cases.push((u.clone(), waves((4, 5, 17, 2), 1.4, dtype)?));
+                    cases.push((u.clone(), wild((4, 5, 17, 2), dtype)?));
                     if mode != Bicubic {
                         cases.push((u.unsqueeze(2)?.repeat((1, 1, 2, 1, 1))?, waves((2, 3, 5, 17, 3), 1.4, dtype)?));
                     }

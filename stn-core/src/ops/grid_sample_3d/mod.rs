@@ -6,7 +6,7 @@ use super::grid_sample::element::Element;
 use super::grid_sample::nearest::Nearest;
 use super::grid_sample::points::Points;
 use super::grid_sample::problem::Problem;
-use super::real::{contiguous, dispatch};
+use super::real::{contiguous, dispatch, tensor_like};
 use super::{GridSampleConfig, Interpolation};
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
@@ -129,8 +129,10 @@ impl GridSample3d {
             Interpolation::Nearest => cpu::backward::<T, Nearest, 1, 3>(call, grad, wanted),
             _ => cpu::backward::<T, Bilinear, 2, 3>(call, grad, wanted),
         };
-        let tensor = |values: Vec<T>, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
-        Ok((wanted.0.then(|| tensor(volumes, input)).transpose()?, wanted.1.then(|| tensor(grids, grid)).transpose()?))
+        Ok((
+            wanted.0.then(|| tensor_like(volumes, input)).transpose()?,
+            wanted.1.then(|| tensor_like(grids, grid)).transpose()?,
+        ))
     }
 }
 
