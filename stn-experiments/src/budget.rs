@@ -1,7 +1,8 @@
 //! How long and with what a network is trained: the three budgets that every experiment has.
 
 use crate::schedule::Schedule;
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
 /// The optimiser and its base learning rate.
@@ -24,10 +25,38 @@ pub enum OptimiserConfig {
     },
 }
 
+/// What differs from a named budget: to try other values, and to judge them on the validation images.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct Changes {
+    /// Another number of steps; the budget's name is then custom-<STEPS>, and so on for the other changes
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Another base learning rate
+    #[arg(long)]
+    pub lr: Option<f64>,
+    /// Another ratio of the localisation nets' learning rate to the base
+    #[arg(long)]
+    pub localisation_lr_scale: Option<f64>,
+    /// Hold the last 5,000 training images out for validation, as quick does
+    #[arg(long)]
+    pub holdout: bool,
+}
+
+impl Changes {
+    /// The options that ask for them, with their values.
+    pub fn options(&self) -> Vec<(&'static str, String)> {
+        let Self { steps, lr, localisation_lr_scale, holdout } = self;
+        let numbers = [("lr", lr), ("localisation-lr-scale", localisation_lr_scale)];
+        let numbers = numbers.into_iter().filter_map(|(option, value)| Some((option, value.as_ref()?.to_string())));
+        let steps = steps.map(|steps| ("steps", steps.to_string()));
+        steps.into_iter().chain(numbers).chain(holdout.then(|| ("holdout", String::new()))).collect()
+    }
+}
+
 /// What a run may spend: steps, batch, optimiser and schedule, and which images it trains on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
-    /// `quick`, `full`, `paper`, or `custom-<steps>`.
+    /// `quick`, `full`, `paper`, or `custom-` and what differs from these.
     pub name: String,
     /// Updates of the weights.
     pub steps: usize,
@@ -35,6 +64,9 @@ pub struct Budget {
     pub batch: usize,
     /// The optimiser and its base learning rate.
     pub optimiser: OptimiserConfig,
+    /// What localisation nets' learning rate is in terms of the others'. Where it is 1, files do not speak of it.
+    #[serde(default = "same_rate", skip_serializing_if = "is_same_rate")]
+    pub localisation_lr_scale: f64,
     /// The learning rate over the steps.
     pub schedule: Schedule,
     /// Whether the last 5,000 training images are held out for validation; otherwise all 60,000 are trained on.
@@ -44,44 +76,65 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The names, in the order of what they cost.
-    pub const NAMES: [&'static str; 3] = ["quick", "full", "paper"];
-
-    /// The budget of that name for the MNIST experiments, with other `steps` if given (its name then is `custom-<steps>`).
-    ///
-    /// # Errors
-    /// On an unknown name, and on zero steps.
-    pub fn mnist(name: &str, steps: Option<usize>) -> Result<Self> {
-        Self::named(name, steps, [Self::quick(), Self::full(), Self::paper()])
+    /// The three budgets of the experiments on distorted MNIST.
+    pub fn mnist() -> Vec<Self> {
+        vec![Self::quick(), Self::full(), Self::paper()]
     }
 
-    /// The budget of that name among an experiment's own, with other `steps` if given (its name then is `custom-<steps>`).
+    /// The budget of that name among an experiment's own.
     ///
     /// # Errors
-    /// On an unknown name, and on zero steps.
-    pub fn named(name: &str, steps: Option<usize>, budgets: [Self; 3]) -> Result<Self> {
-        let Some(mut budget) = budgets.into_iter().find(|budget| budget.name == name) else {
-            bail!("unknown budget `{name}`; there are {}", Self::NAMES.join(", "))
-        };
-        match steps {
-            Some(0) => bail!("a run needs at least one step, got --steps 0"),
-            Some(steps) => {
-                budget.steps = steps;
-                budget.name = format!("custom-{steps}");
+    /// On an unknown name.
+    pub fn named(name: &str, budgets: Vec<Self>) -> Result<Self> {
+        let names = budgets.iter().map(|budget| budget.name.as_str()).collect::<Vec<_>>().join(", ");
+        match budgets.into_iter().find(|budget| budget.name == name) {
+            Some(budget) => Ok(budget),
+            None if name == "paper" => {
+                bail!("the paper does not say how long and with what rate it trained here; there are {names}")
             }
-            None => {}
+            None => bail!("unknown budget `{name}`; there are {names}"),
         }
-        Ok(budget)
+    }
+
+    /// The same with some values changed; its name then says which.
+    ///
+    /// # Errors
+    /// On zero steps, and on rates that are not positive numbers.
+    pub fn changed(mut self, changes: &Changes) -> Result<Self> {
+        let Changes { steps, lr, localisation_lr_scale, holdout } = changes;
+        if *changes == Changes::default() {
+            return Ok(self);
+        }
+        ensure!(*steps != Some(0), "a run needs at least one step, got --steps 0");
+        self.steps = steps.unwrap_or(self.steps);
+        self.name = format!("custom-{}", self.steps);
+        for (option, rate) in [("lr", lr), ("localisation-lr-scale", localisation_lr_scale)] {
+            if let Some(rate) = rate {
+                ensure!(rate.is_finite() && *rate > 0.0, "a learning rate is a number above 0, got --{option} {rate}");
+                self.name += &format!("-{option}-{rate}");
+            }
+        }
+        if let Some(changed) = lr {
+            let (OptimiserConfig::Sgd { lr, .. } | OptimiserConfig::Adamw { lr, .. }) = &mut self.optimiser;
+            *lr = *changed;
+        }
+        self.localisation_lr_scale = localisation_lr_scale.unwrap_or(self.localisation_lr_scale);
+        if *holdout {
+            self.holdout = true;
+            self.name += "-holdout";
+        }
+        Ok(self)
     }
 
     /// About ten minutes for the two models of `stn reproduce mnist` on two cores. The values are a first choice that the validation error
     /// bears out, not the end of a search.
-    fn quick() -> Self {
+    pub fn quick() -> Self {
         Self {
             name: "quick".into(),
             steps: 10_000,
             batch: 256,
             optimiser: OptimiserConfig::Adamw { lr: 2e-3, weight_decay: 0.01 },
+            localisation_lr_scale: 1.0,
             schedule: Schedule::OneCycle { warmup: 0.1 },
             holdout: true,
             test_draws: 10,
@@ -94,12 +147,13 @@ impl Budget {
     }
 
     /// The paper's own, A.4: plain SGD, 150k steps of 256, 0.01 divided by ten every 50k.
-    fn paper() -> Self {
+    pub fn paper() -> Self {
         Self {
             name: "paper".into(),
             steps: 150_000,
             batch: 256,
             optimiser: OptimiserConfig::Sgd { lr: 0.01, momentum: 0.0 },
+            localisation_lr_scale: 1.0,
             schedule: Schedule::StepDecay { every: 50_000, factor: 0.1 },
             holdout: false,
             test_draws: 10,
@@ -117,7 +171,11 @@ impl Budget {
             Schedule::OneCycle { .. } => "one cycle".into(),
             Schedule::StepDecay { every, factor } => format!("x {factor} every {every}"),
         };
-        format!("{} steps of {}, {optimiser}, {schedule}", self.steps, self.batch)
+        let localisation = match self.localisation_lr_scale {
+            1.0 => String::new(),
+            scale => format!(", localisation nets x {scale}"),
+        };
+        format!("{} steps of {}, {optimiser}{localisation}, {schedule}", self.steps, self.batch)
     }
 
     /// The learning rate at a step.
@@ -127,31 +185,61 @@ impl Budget {
     }
 }
 
+fn same_rate() -> f64 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_same_rate(scale: &f64) -> bool {
+    *scale == same_rate()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn unknown_names_and_zero_steps_are_refused() {
-        let error = Budget::mnist("fast", None).unwrap_err().to_string();
+    fn unknown_names_and_bad_values_are_refused() {
+        let error = Budget::named("fast", Budget::mnist()).unwrap_err().to_string();
         assert_eq!(error, "unknown budget `fast`; there are quick, full, paper");
-        assert!(Budget::mnist("quick", Some(0)).unwrap_err().to_string().contains("at least one step"));
+        let error = Budget::named("paper", vec![Budget::quick()]).unwrap_err().to_string();
+        assert!(error.contains("the paper does not say") && error.contains("quick"), "{error}");
+        let refused = |changes: Changes| Budget::quick().changed(&changes).unwrap_err().to_string();
+        assert!(refused(Changes { steps: Some(0), ..Changes::default() }).contains("at least one step"));
+        assert!(refused(Changes { lr: Some(-1.0), ..Changes::default() }).contains("--lr -1"));
+        assert!(refused(Changes { localisation_lr_scale: Some(f64::NAN), ..Changes::default() }).contains("NaN"));
     }
 
     #[test]
-    fn other_steps_make_a_custom_budget() -> Result<()> {
-        let budget = Budget::mnist("paper", Some(300))?;
+    fn changes_are_made_and_named() -> Result<()> {
+        let full = Budget::named("full", Budget::mnist())?;
+        assert_eq!(full.clone().changed(&Changes::default())?, full);
+        let budget = Budget::paper().changed(&Changes { steps: Some(300), ..Changes::default() })?;
         assert_eq!((budget.name.as_str(), budget.steps), ("custom-300", 300));
-        assert_eq!(budget.optimiser, Budget::mnist("paper", None)?.optimiser);
+        assert_eq!(budget.optimiser, Budget::paper().optimiser);
+        let changes = Changes { steps: None, lr: Some(1e-3), localisation_lr_scale: Some(0.1), holdout: true };
+        let budget = full.changed(&changes)?;
+        assert_eq!(budget.name, "custom-28125-lr-0.001-localisation-lr-scale-0.1-holdout");
+        assert_eq!(budget.optimiser, OptimiserConfig::Adamw { lr: 1e-3, weight_decay: 0.01 });
+        assert!(budget.holdout && budget.describe().contains("localisation nets x 0.1"));
         Ok(())
     }
 
     #[test]
-    fn the_paper_budget_is_the_papers() -> Result<()> {
-        let budget = Budget::mnist("paper", None)?;
+    fn files_do_not_speak_of_equal_rates() -> Result<()> {
+        let text = serde_json::to_string(&Budget::quick())?;
+        assert!(!text.contains("localisation"));
+        assert_eq!(serde_json::from_str::<Budget>(&text)?, Budget::quick());
+        let slow = Budget { localisation_lr_scale: 0.1, ..Budget::quick() };
+        assert_eq!(serde_json::from_str::<Budget>(&serde_json::to_string(&slow)?)?, slow);
+        Ok(())
+    }
+
+    #[test]
+    fn the_paper_budget_is_the_papers() {
+        let budget = Budget::paper();
         assert_eq!((budget.steps, budget.batch, budget.holdout), (150_000, 256, false));
         let rates = [0, 50_000, 100_000].map(|step| budget.learning_rate(step));
         assert!((rates[0] - 1e-2).abs() < 1e-12 && (rates[1] - 1e-3).abs() < 1e-12 && (rates[2] - 1e-4).abs() < 1e-12);
-        Ok(())
     }
 }

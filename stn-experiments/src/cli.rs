@@ -1,5 +1,6 @@
 //! The command line: from words to a request, and from a request to what does it.
 
+use crate::budget::{Budget, Changes};
 use crate::data::{Distortion, Mnist, Source, addition, pack};
 use crate::experiments::{self, Experiment, TEST_SEED};
 use crate::look::{Image, look};
@@ -117,9 +118,8 @@ struct Reproduce {
     /// One run each
     #[arg(long, value_delimiter = ',', default_value = "0")]
     seeds: Vec<u64>,
-    /// Another number of steps; the budget is then custom-<STEPS>
-    #[arg(long)]
-    steps: Option<usize>,
+    #[command(flatten)]
+    changes: Changes,
     /// The folder that holds all runs
     #[arg(long, default_value = "runs")]
     out: PathBuf,
@@ -189,7 +189,9 @@ fn request(args: Reproduce) -> Result<Request> {
     let experiment = args.experiment;
     Ok(Request {
         experiment,
-        budget: experiment.budget(&args.budget, args.steps)?,
+        budget: Budget::named(&args.budget, experiment.budgets())?.changed(&args.changes)?,
+        base: args.budget,
+        changes: args.changes,
         data: select("data set", &args.data, &experiment.data())?,
         models: select("model", &args.model, &experiment.models())?,
         seeds: unique(args.seeds),

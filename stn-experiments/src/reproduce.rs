@@ -1,6 +1,6 @@
 //! A sweep over an experiment's cells and seeds: what is finished is skipped, what was stopped goes on, and the rest is trained.
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Changes};
 use crate::data::Source;
 use crate::experiments::Experiment;
 use crate::record::RunDir;
@@ -19,6 +19,10 @@ pub struct Request {
     pub experiment: &'static dyn Experiment,
     /// How long and with what.
     pub budget: Budget,
+    /// The name of the budget that it was made from.
+    pub base: String,
+    /// What was changed in it.
+    pub changes: Changes,
     /// Ids of data sets; none: the budget's own choice.
     pub data: Vec<String>,
     /// Ids of models; none: the budget's own choice.
@@ -106,13 +110,14 @@ impl Request {
         let mut command = format!("cargo stn reproduce {}", self.experiment.id());
         let mut add = |option: &str, values: &[String]| {
             if !values.is_empty() {
-                command += &format!(" --{option} {}", values.join(","));
+                command += format!(" --{option} {}", values.join(",")).trim_end();
             }
         };
-        match self.budget.name.strip_prefix("custom-") {
-            Some(steps) => add("steps", &[steps.into()]),
-            None if self.budget.name != "quick" => add("budget", std::slice::from_ref(&self.budget.name)),
-            None => {}
+        if self.base != "quick" {
+            add("budget", std::slice::from_ref(&self.base));
+        }
+        for (option, value) in self.changes.options() {
+            add(option, &[value]);
         }
         add("data", &self.data);
         add("model", &self.models);
@@ -235,7 +240,9 @@ mod tests {
     fn request(budget: &str) -> Request {
         Request {
             experiment: &DistortedMnist,
-            budget: Budget::mnist(budget, None).unwrap(),
+            budget: Budget::named(budget, Budget::mnist()).unwrap(),
+            base: budget.into(),
+            changes: Changes::default(),
             data: vec![],
             models: vec![],
             seeds: vec![0],
@@ -264,6 +271,12 @@ mod tests {
         assert_eq!(request("quick").command(), "cargo stn reproduce mnist");
         let request = Request { seeds: vec![0, 1], data: vec!["R".into(), "RTS".into()], ..request("full") };
         assert_eq!(request.command(), "cargo stn reproduce mnist --budget full --data R,RTS --seeds 0,1");
+        let changes = Changes { steps: Some(9), holdout: true, ..Changes::default() };
+        let request = super::Request { changes, ..request };
+        assert_eq!(
+            request.command(),
+            "cargo stn reproduce mnist --budget full --steps 9 --holdout --data R,RTS --seeds 0,1"
+        );
     }
 
     #[test]

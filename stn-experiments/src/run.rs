@@ -6,7 +6,7 @@ use crate::experiments::Experiment;
 use crate::metrics::Spread;
 use crate::record::RunDir;
 use crate::stop::Stop;
-use crate::train::{Cadence, Outcome, Task, train};
+use crate::train::{Cadence, Outcome, Task, is_localisation, train};
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -270,7 +270,7 @@ impl Run<'_> {
     }
 
     fn config(&self, vars: &SeededVarMap, origin: Origin, details: &[(&str, Value)]) -> Config {
-        let localisation = vars.trainable_vars().into_iter().filter(|(name, _)| name.starts_with("transformer."));
+        let localisation = vars.trainable_vars().into_iter().filter(|(name, _)| is_localisation(name));
         let settings = Settings {
             experiment: self.experiment.id().into(),
             data: self.data.clone(),

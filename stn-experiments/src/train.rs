@@ -98,12 +98,18 @@ impl Default for Cadence {
     }
 }
 
+/// Whether a variable of that name belongs to a localisation net.
+pub fn is_localisation(name: &str) -> bool {
+    name.starts_with("transformer.")
+}
+
 /// Makes the budget's optimiser for all trainable variables.
 ///
 /// # Errors
 /// When a variable is not of a float type.
 pub fn optimiser(budget: &Budget, vars: &SeededVarMap) -> Result<Box<dyn Optimiser + Send>> {
-    let groups = vec![ParamGroup::new(vars.trainable_vars())];
+    let (localisation, rest) = vars.trainable_vars().into_iter().partition(|(name, _)| is_localisation(name));
+    let groups = vec![ParamGroup::new(rest), ParamGroup::new(localisation).lr_scale(budget.localisation_lr_scale)];
     Ok(match budget.optimiser {
         OptimiserConfig::Sgd { lr, momentum } => {
             Box::new(Sgd::new(groups, SgdConfig { lr, momentum, ..Default::default() })?)

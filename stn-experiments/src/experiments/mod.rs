@@ -67,11 +67,8 @@ pub trait Experiment: Debug + Sync {
     /// The data sets and models that `quick` trains unless others are selected; `full` and `paper` train all.
     fn first_look(&self) -> (Vec<String>, Vec<String>);
 
-    /// The budget of that name, with other `steps` if given.
-    ///
-    /// # Errors
-    /// On an unknown name, and on zero steps.
-    fn budget(&self, name: &str, steps: Option<usize>) -> Result<Budget>;
+    /// Its budgets, by what they cost: quick, full and, where the paper says how it trained, paper.
+    fn budgets(&self) -> Vec<Budget>;
 
     /// What its tables show.
     fn measure(&self) -> Measure {

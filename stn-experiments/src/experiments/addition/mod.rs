@@ -61,8 +61,8 @@ impl Experiment for Addition {
         (self.data(), models.map(AdditionModel::id).to_vec())
     }
 
-    fn budget(&self, name: &str, steps: Option<usize>) -> Result<Budget> {
-        Budget::mnist(name, steps)
+    fn budgets(&self) -> Vec<Budget> {
+        Budget::mnist()
     }
 
     fn paper_error_percent(&self, _data: &str, model: &str) -> Option<f64> {

@@ -91,7 +91,7 @@ mod tests {
     fn training_pairs_depend_on_the_step_alone_and_change_with_the_epoch() -> Result<()> {
         let mnist = Mnist::embedded("asked for")?;
         let (train, test) = (mnist.train.range(0..300)?, mnist.test.range(0..10)?);
-        let budget = Budget { holdout: false, ..Budget::mnist("quick", None)? };
+        let budget = Budget { holdout: false, ..Budget::quick() };
         let digits = Digits::new(Mnist { train, test, source: mnist.source }, &budget)?;
         let trial = || {
             let vb = SeededVarMap::new(0).var_builder(DType::F32, &Device::Cpu);

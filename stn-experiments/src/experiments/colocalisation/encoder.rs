@@ -1,9 +1,10 @@
 //! Where the encoder comes from: a finished run of `cargo stn reproduce mnist`.
 
+use crate::budget::Budget;
 use crate::data::Mnist;
 use crate::data::hex;
 use crate::experiments::mnist::DistortedMnist;
-use crate::experiments::{Digits, Experiment, mnist};
+use crate::experiments::{Digits, mnist};
 use crate::models::colocalisation::Encoder;
 use crate::record::RunDir;
 use crate::reproduce::Request;
@@ -29,7 +30,7 @@ pub(super) fn encoder(request: &Request, mnist: &Mnist, stop: &Stop) -> Result<O
     let dir = match &request.encoder {
         Some(path) => RunDir::new(path),
         None => {
-            let budget = DistortedMnist.budget("quick", None)?;
+            let budget = Budget::quick();
             let run = Run {
                 experiment: &DistortedMnist,
                 data: "R".into(),

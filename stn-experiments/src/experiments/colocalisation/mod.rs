@@ -28,7 +28,7 @@ use crate::reproduce::{Ending, Request, sweep};
 use crate::run::{Config, Origin, Run, RunResult, Status, load_weights};
 use crate::schedule::Schedule;
 use crate::stop::Stop;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use candle_core::{DType, Device};
 use encoder::TrainedEncoder;
 use serde_json::json;
@@ -72,21 +72,19 @@ impl Experiment for Colocalisation {
         (self.data(), self.models())
     }
 
-    fn budget(&self, name: &str, steps: Option<usize>) -> Result<Budget> {
+    fn budgets(&self) -> Vec<Budget> {
         let quick = Budget {
             name: "quick".into(),
             steps: QUICK_STEPS,
             batch: 32,
             optimiser: OptimiserConfig::Adamw { lr: 3e-3, weight_decay: 0.0 },
+            localisation_lr_scale: 1.0,
             schedule: Schedule::OneCycle { warmup: 0.05 },
             holdout: false,
             test_draws: 1,
         };
         let full = Budget { name: "full".into(), steps: 3 * QUICK_STEPS, ..quick.clone() };
-        if name == "paper" {
-            bail!("the paper does not say how long and with what rate it trained here; take --budget quick or full")
-        }
-        Budget::named(name, steps, [quick.clone(), full, Budget { name: "paper".into(), ..quick }])
+        vec![quick, full]
     }
 
     fn measure(&self) -> Measure {
@@ -164,7 +162,7 @@ mod tests {
     #[test]
     fn a_stopped_run_goes_on_and_ends_as_one_that_was_not() -> Result<()> {
         let (mnist, encoder) = (Mnist::embedded("asked for")?, untrained()?);
-        let budget = Budget { batch: 8, ..Colocalisation.budget("quick", Some(45))? };
+        let budget = Budget { steps: 45, batch: 8, ..Colocalisation.budgets().remove(0) };
         let folder = tempfile::tempdir()?;
         let run = |runs: &str, stop: &Stop| {
             let runs = folder.path().join(runs);
@@ -210,8 +208,8 @@ mod tests {
 
     #[test]
     fn there_is_no_budget_of_the_papers() {
-        let error = Colocalisation.budget("paper", None).unwrap_err().to_string();
-        assert!(error.contains("--budget quick or full"), "{error}");
+        let error = Budget::named("paper", Colocalisation.budgets()).unwrap_err().to_string();
+        assert!(error.contains("there are quick, full"), "{error}");
         assert_eq!(Colocalisation.paper_error_percent("TC", "3"), Some(25.0));
         assert_eq!(Colocalisation.paper_error_percent("T", "9"), Some(0.0));
     }

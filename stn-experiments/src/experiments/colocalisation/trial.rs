@@ -234,7 +234,7 @@ mod tests {
         let trial = |seed| -> Result<_> {
             let vb = SeededVarMap::new(0).var_builder(DType::F32, &Device::Cpu);
             let scenes = Scenes::new(&digits, Scenery::Tc, 4, 0)?;
-            Ok(ColocalisationTrial::new(localiser(vb)?, &encoder, scenes, &Colocalisation.budget("quick", None)?, seed))
+            Ok(ColocalisationTrial::new(localiser(vb)?, &encoder, scenes, &Colocalisation.budgets()[0], seed))
         };
         let (one, again) = (trial(0)?, trial(0)?);
         assert_eq!(one.batch(7)?, again.batch(7)?);
@@ -253,7 +253,7 @@ mod tests {
         let (digits, encoder) = (Mnist::embedded("asked for")?.train, untrained_encoder()?);
         let vars = SeededVarMap::new(1);
         let localiser = localiser(vars.var_builder(DType::F32, &Device::Cpu).pp("transformer"))?;
-        let budget = Budget { batch: 16, ..Colocalisation.budget("quick", None)? };
+        let budget = Budget { batch: 16, ..Colocalisation.budgets().remove(0) };
         let trial = ColocalisationTrial::new(localiser, &encoder, Scenes::new(&digits, Scenery::T, 2, 0)?, &budget, 0);
         let before = vars.tensors()?;
         let mut adamw = AdamW::new(vec![ParamGroup::new(vars.trainable_vars())], AdamWConfig::default())?;

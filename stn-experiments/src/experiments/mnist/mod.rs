@@ -59,8 +59,8 @@ impl Experiment for DistortedMnist {
         (vec![Distortion::R.to_string()], [Model::Cnn, Model::StCnn(TransformKind::Affine)].map(Model::id).to_vec())
     }
 
-    fn budget(&self, name: &str, steps: Option<usize>) -> Result<Budget> {
-        Budget::mnist(name, steps)
+    fn budgets(&self) -> Vec<Budget> {
+        Budget::mnist()
     }
 
     fn paper_error_percent(&self, data: &str, model: &str) -> Option<f64> {

@@ -107,7 +107,7 @@ mod tests {
     fn a_batch_depends_on_the_step_alone_and_epochs_are_distorted_afresh() -> Result<()> {
         let mnist = Mnist::embedded("asked for")?;
         let (train, test) = (mnist.train.range(0..300)?, mnist.test.range(0..100)?);
-        let budget = Budget { holdout: false, ..Budget::mnist("quick", None)? };
+        let budget = Budget { holdout: false, ..Budget::quick() };
         let digits = Digits::new(Mnist { train, test, source: mnist.source }, &budget)?;
         let trial = || {
             let vb = SeededVarMap::new(0).var_builder(DType::F32, &Device::Cpu);

@@ -10,7 +10,7 @@ mod trial;
 pub use trial::VolumeTrial;
 
 use super::{Digits, Experiment, TEST_SEED};
-use crate::budget::{Budget, OptimiserConfig};
+use crate::budget::Budget;
 use crate::data::distort::extrusion::volume_set;
 use crate::data::{Mnist, Source};
 use crate::figures::Figure;
@@ -18,7 +18,6 @@ use crate::models::volume::{VolumeModel, VolumeNetwork};
 use crate::record::RunDir;
 use crate::reproduce::{Ending, Request, sweep};
 use crate::run::{Config, Run, RunResult, Settings, Status, load_weights};
-use crate::schedule::Schedule;
 use crate::stop::Stop;
 use anyhow::Result;
 use candle_core::{DType, Device};
@@ -63,20 +62,11 @@ impl Experiment for DigitsInVolumes {
         (self.data(), self.models())
     }
 
-    fn budget(&self, name: &str, steps: Option<usize>) -> Result<Budget> {
-        let quick = Budget {
-            name: "quick".into(),
-            steps: 4000,
-            batch: 64,
-            optimiser: OptimiserConfig::Adamw { lr: 2e-3, weight_decay: 0.01 },
-            schedule: Schedule::OneCycle { warmup: 0.1 },
-            holdout: true,
-            test_draws: 10,
-        };
+    fn budgets(&self) -> Vec<Budget> {
+        let quick = Budget { name: "quick".into(), steps: 4000, batch: 64, ..Budget::quick() };
         let full = Budget { name: "full".into(), steps: 10 * 60_000 / 64, holdout: false, ..quick.clone() };
         // The paper says no more than that class labels are all it is trained with: the schedule of A.4.
-        let paper = Budget::mnist("paper", None)?;
-        Budget::named(name, steps, [quick, full, paper])
+        vec![quick, full, Budget::paper()]
     }
 
     fn paper_error_percent(&self, _data: &str, _model: &str) -> Option<f64> {
@@ -166,7 +156,7 @@ mod tests {
     fn a_stopped_run_goes_on_and_ends_as_one_that_was_not() -> Result<()> {
         let mnist = Mnist::embedded("asked for")?;
         let (train, test) = (mnist.train.range(0..60)?, mnist.test.range(0..30)?);
-        let budget = Budget { batch: 10, test_draws: 2, holdout: false, ..DigitsInVolumes.budget("quick", Some(4))? };
+        let budget = Budget { steps: 4, batch: 10, test_draws: 2, holdout: false, ..Budget::quick() };
         let digits = Digits::new(Mnist { train, test, source: mnist.source }, &budget)?;
         let folder = tempfile::tempdir()?;
         let run = |runs: &str, stop: &Stop| {
@@ -210,10 +200,9 @@ mod tests {
 
     #[test]
     fn the_budgets_are_the_experiments_own() -> Result<()> {
-        let budget = |name| DigitsInVolumes.budget(name, None);
+        let budget = |name| Budget::named(name, DigitsInVolumes.budgets());
         assert!(budget("quick")?.holdout && !budget("full")?.holdout);
-        assert_eq!(budget("paper")?.steps, 150_000);
-        assert_eq!(DigitsInVolumes.budget("quick", Some(7))?.name, "custom-7");
+        assert_eq!((budget("quick")?.batch, budget("paper")?.steps), (64, 150_000));
         Ok(())
     }
 }
