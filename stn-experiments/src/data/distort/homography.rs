@@ -1,13 +1,18 @@
-//! Plane projective distortion (P): the frame's four corners go where they are told.
+//! Plane projective distortion (P): the four corners of a frame round the digit go where they are told.
 
 use super::warp::{columns, warp};
 use crate::data::mnist::SIDE;
 
-const END: f64 = SIDE as f64 - 1.0;
-const MIDDLE: f64 = END / 2.0;
+/// The side of the frame in pixels; the digit's 28x28 pixels are its middle.
+const FRAME: usize = 42;
+const MIDDLE: f64 = (SIDE as f64 - 1.0) / 2.0;
+/// The first and the last pixel of the frame, in the digit's pixels.
+const START: f64 = MIDDLE - SPAN / 2.0;
+const SPAN: f64 = FRAME as f64 - 1.0;
+const END: f64 = START + SPAN;
 
 /// The frame's corners: top left, top right, bottom right, bottom left.
-const CORNERS: [[f64; 2]; 4] = [[0.0, 0.0], [END, 0.0], [END, END], [0.0, END]];
+const CORNERS: [[f64; 2]; 4] = [[START, START], [END, START], [END, END], [START, END]];
 
 /// Says whether the moved corners are still a convex, upright-handed quadrilateral, so that the homography is invertible
 /// and no point of the frame goes through infinity.
@@ -35,8 +40,8 @@ pub(super) fn projective(digit: &[u8], out: &mut [u8], scale: f64, moved: &[[f64
             let w = if w <= 0.0 { f64::NAN } else { w }; // behind the horizon: outside
             let u = (m[0][0] * x + m[0][1] * y + m[0][2]) / w;
             let v = (m[1][0] * x + m[1][1] * y + m[1][2]) / w;
-            *place_x = (u * END - MIDDLE) / scale + MIDDLE;
-            *place_y = (v * END - MIDDLE) / scale + MIDDLE;
+            *place_x = (START + u * SPAN - MIDDLE) / scale + MIDDLE;
+            *place_y = (START + v * SPAN - MIDDLE) / scale + MIDDLE;
         }
     });
 }
@@ -81,7 +86,7 @@ mod tests {
             let p = [corner[0] + d[0], corner[1] + d[1], 1.0];
             let [u, v, w] = back.map(|r| r[0] * p[0] + r[1] * p[1] + r[2] * p[2]);
             assert!(w > 0.0);
-            let expected = [corner[0] / END, corner[1] / END];
+            let expected = corner.map(|place| (place - START) / SPAN);
             assert!((u / w - expected[0]).abs() < 1e-12, "corner {i}");
             assert!((v / w - expected[1]).abs() < 1e-12, "corner {i}");
         }
@@ -98,9 +103,9 @@ mod tests {
     #[test]
     fn folded_quads_are_refused() {
         assert!(is_convex(&[[0.0; 2]; 4]));
-        let top_left_beyond_the_diagonal = [[20.0, 20.0], [0.0; 2], [0.0; 2], [0.0; 2]];
+        let top_left_beyond_the_diagonal = [[30.0, 30.0], [0.0; 2], [0.0; 2], [0.0; 2]];
         assert!(!is_convex(&top_left_beyond_the_diagonal));
-        let mirrored = [[END, 0.0], [-END, 0.0], [-END, 0.0], [END, 0.0]];
+        let mirrored = [[SPAN, 0.0], [-SPAN, 0.0], [-SPAN, 0.0], [SPAN, 0.0]];
         assert!(!is_convex(&mirrored));
     }
 }

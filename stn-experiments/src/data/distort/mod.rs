@@ -33,7 +33,8 @@ pub enum Distortion {
     /// Rotation by U(-45, 45) degrees, scale U(0.7, 1.2), and a place drawn uniformly from those at which the scaled
     /// (unturned) digit frame lies inside the 42x42 canvas.
     Rts,
-    /// Projective: scale U(0.75, 1), then each corner of the 28x28 frame moved by N(0, 5 px) in x and in y.
+    /// Projective: scale U(0.75, 1), then each corner of a 42x42 frame, of which the 28x28 pixels are the middle, moved by N(0, 5 px) in x
+    /// and in y.
     P,
     /// Elastic: scale U(0.75, 1), then a thin-plate spline whose 4x4 control points over the frame are moved by
     /// N(0, 1.5 px) in x and in y.
@@ -62,7 +63,7 @@ impl Distortion {
         match self {
             Self::R => "9d1393e3f9708b5e750c4b6e09f7de4ce609ad4f8e6ef5a0b4ff3ed4bd3f2679",
             Self::Rts => "1ec3ed15b030092ad18ab0b49fb578876b35eb44d5d9f614b9ebccda35971d0a",
-            Self::P => "df21a8aaffb6b9734e23b8045574d9da60cd27ed34b22b2a43e60ed9ba12b192",
+            Self::P => "aab3734d6be0ed9b32dab0dc19cd4320403f16373320e2552ee8e4666514c463",
             Self::E => "8011951bd1f3dc0062ef34b6bd4e355cd94738c82eceb0de733c6470f794bcad",
             Self::Tc => "968fd9b0db38c5f61a6edae16ef6bfd3aaa52ae199fb2b6d095d26d6d508e559",
         }
@@ -103,7 +104,7 @@ impl Distortion {
             }
             Self::P => {
                 let scale = uniform(rng, 0.75, 1.0);
-                // About one draw in 250 folds the frame over (see `is_convex`): such corners are drawn again.
+                // A draw may fold the frame over (see `is_convex`): such corners are drawn again.
                 let mut moved: [[f64; 2]; 4] = displacements(rng, 5.0);
                 while !homography::is_convex(&moved) {
                     moved = displacements(rng, 5.0);
@@ -153,7 +154,7 @@ pub struct Pose {
     pub scale: f64,
     /// Pixels (right, down) from the centre of the canvas to the centre of the digit's frame.
     pub translation: [f64; 2],
-    /// P: pixels (right, down) by which the frame's corners were moved: top left, top right, bottom right, bottom left.
+    /// P: pixels (right, down) by which the corners of the 42x42 frame were moved: top left, top right, bottom right, bottom left.
     /// E: pixels by which the 16 control points, row by row, sample the scaled digit elsewhere (target to source).
     /// Otherwise empty.
     pub displacements: Vec<[f64; 2]>,
