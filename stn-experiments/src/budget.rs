@@ -142,7 +142,7 @@ impl Budget {
     }
 
     /// Our own schedule for every cell: 120 passes over all training images, with the values of `quick`.
-    fn full() -> Self {
+    pub fn full() -> Self {
         Self { name: "full".into(), steps: 120 * 60_000 / 256, holdout: false, ..Self::quick() }
     }
 

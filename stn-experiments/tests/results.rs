@@ -1,4 +1,4 @@
-//! The committed results: they count as finished, and give the table that the README shows.
+//! The committed results: they count as finished, and make the tables that the README shows.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,22 +9,36 @@ fn stn(args: &[&str], home: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-#[test]
-fn committed_runs_count_as_finished_and_make_the_readmes_table() {
-    let home = tempfile::tempdir().unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let results = root.join("results");
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let rows: Vec<&str> = readme.lines().filter(|line| line.contains("| quick |")).collect();
-    assert!(!rows.is_empty());
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
 
-    let quick = results.join("mnist/quick");
-    let said = stn(&["report", quick.to_str().unwrap(), "--out", "report"], home.path());
-    for row in &rows {
-        assert!(said.contains(row), "the README says {row}\n`stn report` says\n{said}");
+/// The README's tables of results: the folder that the comment before a table names, and the table.
+fn tables(readme: &str) -> Vec<(&str, String)> {
+    const MARK: &str = "<!-- cargo stn report ";
+    let parts = readme.split(MARK).skip(1).map(|part| part.split_once(" -->\n").expect("a comment's end"));
+    parts
+        .map(|(folder, text)| (folder, text.lines().take_while(|line| line.starts_with('|')).collect::<Vec<_>>().join("\n")))
+        .collect()
+}
+
+#[test]
+fn every_table_of_results_in_the_readme_is_the_reports() {
+    let home = tempfile::tempdir().unwrap();
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let tables = tables(&readme);
+    assert!(tables.len() >= 2 && tables.iter().all(|(_, table)| table.lines().count() > 2));
+    for (folder, table) in tables {
+        let said = stn(&["report", root().join(folder).to_str().unwrap(), "--out", "report"], home.path());
+        assert!(said.contains(&table), "the README says\n{table}\n`cargo stn report {folder}` says\n{said}");
     }
-    let results = results.to_str().unwrap();
-    let said = stn(&["reproduce", "mnist", "--seeds", "0,1,2", "--offline", "--finished", results], home.path());
+}
+
+#[test]
+fn committed_runs_count_as_finished() {
+    let home = tempfile::tempdir().unwrap();
+    let results = root().join("results");
+    let args = ["reproduce", "mnist", "--seeds", "0,1,2", "--offline", "--finished", results.to_str().unwrap()];
+    let said = stn(&args, home.path());
     assert_eq!(said.matches("finished before").count(), 6, "{said}");
-    assert!(rows.iter().all(|row| said.contains(row)), "{said}");
 }
