@@ -13,24 +13,33 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The README's tables of results: the folder that the comment before a table names, and the table.
-fn tables(readme: &str) -> Vec<(&str, String)> {
-    const MARK: &str = "<!-- cargo stn report ";
-    let parts = readme.split(MARK).skip(1).map(|part| part.split_once(" -->\n").expect("a comment's end"));
-    parts
-        .map(|(folder, text)| (folder, text.lines().take_while(|line| line.starts_with('|')).collect::<Vec<_>>().join("\n")))
-        .collect()
+/// The lines of a text from `start` on that belong to a table.
+fn table(text: &str, start: usize) -> &str {
+    let rows = text[start..].split_inclusive('\n').take_while(|line| line.starts_with('|'));
+    &text[start..start + rows.map(str::len).sum::<usize>()]
 }
 
+/// A table of results stands behind a comment that names the command it comes from. `STN_UPDATE_README=1` writes them anew.
 #[test]
-fn every_table_of_results_in_the_readme_is_the_reports() {
+fn the_readmes_tables_of_results_are_the_reports() {
+    const MARK: &str = "<!-- cargo stn report ";
     let home = tempfile::tempdir().unwrap();
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let tables = tables(&readme);
-    assert!(tables.len() >= 2 && tables.iter().all(|(_, table)| table.lines().count() > 2));
-    for (folder, table) in tables {
+    let path = root().join("README.md");
+    let old = std::fs::read_to_string(&path).unwrap();
+    let mut new = old.clone();
+    for (at, _) in old.match_indices(MARK) {
+        let (folder, rest) = old[at + MARK.len()..].split_once(" -->\n").expect("the end of the comment");
+        let shown = table(&old, old.len() - rest.len());
+        let header = shown.lines().next().expect("a table behind the comment");
         let said = stn(&["report", root().join(folder).to_str().unwrap(), "--out", "report"], home.path());
-        assert!(said.contains(&table), "the README says\n{table}\n`cargo stn report {folder}` says\n{said}");
+        let start = said.find(&format!("{header}\n")).unwrap_or_else(|| panic!("no table of {header}\n{said}"));
+        new = new.replacen(shown, table(&said, start), 1);
+    }
+    assert!(old.matches(MARK).count() >= 2);
+    if std::env::var_os("STN_UPDATE_README").is_some() {
+        std::fs::write(&path, new).unwrap();
+    } else {
+        assert_eq!(old, new, "STN_UPDATE_README=1 cargo test -p stn-experiments --test results writes the tables anew");
     }
 }
 
