@@ -64,9 +64,13 @@ impl Module for LocalisationNet {
 }
 
 /// A trained classifier of digits that says how alike two windows look.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Encoder {
     cnn: Cnn,
+    /// What its layers make of a blank window, (1, features) each.
+    blank: [Tensor; 3],
+    /// What each layer's features are multiplied with.
+    scales: [f64; 3],
 }
 
 impl Encoder {
@@ -83,13 +87,32 @@ impl Encoder {
         let weights: HashMap<_, _> = weights.into_iter().map(|(name, weight)| (name, weight.detach())).collect();
         let vb = VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);
         let cnn = super::cnn(WINDOW_SIDE, filters, vb.pp("classifier"));
-        Ok(Self { cnn: cnn.context("the encoder must be a CNN for images of 28x28 pixels")? })
+        let cnn = cnn.context("the encoder must be a CNN for images of 28x28 pixels")?;
+        let blank = cnn.layers(&Tensor::zeros((1, 1, WINDOW_SIDE, WINDOW_SIDE), DType::F32, &Device::Cpu)?)?;
+        Ok(Self { cnn, blank, scales: [1.0; 3] })
     }
 
-    /// Encodes windows by what the paper concatenates: both hidden layers, and the classification layer before the softmax.
+    /// The same encoder with every layer scaled such that the features of these windows have a mean squared length of one.
     ///
-    /// Deviation: each layer's vector is divided by its length. A margin of one says nothing to features of any size, and the first layer,
-    /// of 6,400 features, would outweigh the others, which know digits.
+    /// Deviation: a margin means nothing to features of any size, and without scales the layer of the largest numbers would decide alone.
+    ///
+    /// # Errors
+    /// When the windows have another size, or look like blank ones to a layer.
+    pub fn scaled_by(&self, windows: &Tensor) -> anyhow::Result<Self> {
+        let mut scales = [0.0; 3];
+        for (scale, (layer, blank)) in scales.iter_mut().zip(self.cnn.layers(windows)?.iter().zip(&self.blank)) {
+            let square = layer.broadcast_sub(blank)?.sqr()?.sum(1)?.mean_all()?.to_scalar::<f32>()?;
+            ensure!(
+                square > 0.0 && square.is_finite(),
+                "the encoder's features of random windows have a mean square of {square}"
+            );
+            *scale = 1.0 / f64::from(square).sqrt();
+        }
+        Ok(Self { scales, ..self.clone() })
+    }
+
+    /// Encodes windows by what the paper concatenates: both hidden layers, and the classification layer before the softmax; each less what it
+    /// makes of a blank window, so that a blank one is zero.
     ///
     /// # Shapes
     /// (N, 1, 28, 28), 0 to 1, to (N, features).
@@ -98,17 +121,11 @@ impl Encoder {
     /// When the windows have another size.
     pub fn encode(&self, windows: &Tensor) -> Result<Tensor> {
         let mut features = Vec::with_capacity(3);
-        for layer in self.cnn.layers(windows)? {
-            features.push(unit(&layer)?);
+        for ((layer, blank), scale) in self.cnn.layers(windows)?.iter().zip(&self.blank).zip(self.scales) {
+            features.push((layer.broadcast_sub(blank)? * scale)?);
         }
         Tensor::cat(&features, 1)
     }
-}
-
-/// Vectors (N, F) divided by their lengths.
-fn unit(features: &Tensor) -> Result<Tensor> {
-    let squares = features.sqr()?.sum_keepdim(1)?;
-    features.broadcast_div(&(squares + 1e-6)?.sqrt()?)
 }
 
 #[cfg(test)]
@@ -136,8 +153,18 @@ mod tests {
         let windows = Tensor::rand(0f32, 1.0, (3, 1, 28, 28), &Device::Cpu)?;
         let features = encoder.encode(&windows)?;
         assert_eq!(features.dims(), [3, 64 * 10 * 10 + 64 * 2 * 2 + 10]);
-        let logits = features.narrow(1, 6656, 10)?.to_vec2::<f32>()?;
-        assert_eq!(logits, unit(&network.forward(&windows, false)?.logits)?.to_vec2::<f32>()?);
+        let blank = Tensor::zeros((1, 1, 28, 28), DType::F32, &Device::Cpu)?;
+        let logits = |windows| -> Result<Tensor> { Ok(network.forward(windows, false)?.logits) };
+        let expected = logits(&windows)?.broadcast_sub(&logits(&blank)?)?.to_vec2::<f32>()?;
+        assert_eq!(features.narrow(1, 6656, 10)?.to_vec2::<f32>()?, expected);
+        assert_eq!(encoder.encode(&blank)?.abs()?.max_all()?.to_scalar::<f32>()?, 0.0, "a blank window is zero");
+
+        let scaled = encoder.scaled_by(&windows)?.encode(&windows)?;
+        for (first, count) in [(0, 6400), (6400, 256), (6656, 10)] {
+            let square = scaled.narrow(1, first, count)?.sqr()?.sum(1)?.mean_all()?.to_scalar::<f32>()?;
+            assert!((square - 1.0).abs() < 1e-3, "{square}");
+        }
+        assert!(encoder.scaled_by(&blank).unwrap_err().to_string().contains("mean square of 0"));
         assert!(!features.track_op(), "a fixed encoder has no gradient of its own");
         Ok(())
     }

@@ -36,7 +36,7 @@ use std::path::Path;
 use stn_core::init::SeededVarMap;
 
 /// Steps of `quick`.
-const QUICK_STEPS: usize = 4000;
+const QUICK_STEPS: usize = 1000;
 
 /// Co-localisation of each digit class, alone and among clutter.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +76,7 @@ impl Experiment for Colocalisation {
         let quick = Budget {
             name: "quick".into(),
             steps: QUICK_STEPS,
-            batch: 32,
+            batch: 50,
             optimiser: OptimiserConfig::Adamw { lr: 3e-3, weight_decay: 0.0 },
             localisation_lr_scale: 1.0,
             schedule: Schedule::OneCycle { warmup: 0.05 },
@@ -139,7 +139,7 @@ fn perform(run: &Run, mnist: &Mnist, encoder: &TrainedEncoder, stop: &Stop) -> R
         protocol: "a hundred training images of one class, chosen and placed by the seed; measured on the same images, last weights",
     };
     let details = [("encoder", json!(encoder.run)), ("encoder_identity", json!(encoder.identity))];
-    let trial = ColocalisationTrial::new(localiser, &encoder.encoder, scenes, run.budget, run.seed);
+    let trial = ColocalisationTrial::new(localiser, &encoder.encoder, scenes, run.budget, run.seed)?;
     run.perform(&trial, &vars, origin, &details, stop)
 }
 

@@ -1,13 +1,21 @@
-//! Co-localisation as the training loop sees it: random images and random windows of them, the triplet hinge of eq. (8), the share of
-//! violated triplets.
+//! Co-localisation as the training loop sees it: random images, several windows of each round the one that the net predicts, and a random one;
+//! the triplet hinge of eq. (8), the share of violated triplets.
 //!
-//! Deviation: to the hinge come two terms that the paper does not have, see [`prior`]. Without them the windows grow until they see next to
-//! nothing: what looks alike everywhere is an empty window.
+//! Eq. (8) is flat where a window shows no part of the digit, and its slope through the sampler ends a few pixels from it. So it is
+//! smoothed: minimised is its mean over windows drawn from a normal distribution round the predicted one, whose spread shrinks during the
+//! run. The gradient of such a mean is that of the draws' log-likelihood, weighted by their costs (Williams 1992, REINFORCE); it needs
+//! no slope of the cost.
+//!
+//! Deviation: the random window's distance counts twice. With eq. (8) as it stands a window that leaves the digit is as good as one that comes to
+//! it, as long as the others are elsewhere: E|f_n - f_m|^2 - E|f_n - f_rand|^2 holds the windows' own variance, which is smallest where
+//! all are blank. With twice the second term the variance cancels, and what is left is that windows differ, on the average, from random ones.
+//!
+//! Deviation: two terms keep windows in the image and lead their scale, see [`prior`].
 
 use super::overlap::Frame;
 use super::scenes::{SCENES, Scenes};
 use crate::budget::Budget;
-use crate::data::seed::below;
+use crate::data::seed::{below, normal};
 use crate::data::{Purpose, rng};
 use crate::experiments::classification::image_tensor;
 use crate::models::colocalisation::{Encoder, Localiser, SCENE_SIDE, WINDOW_SIDE};
@@ -15,22 +23,36 @@ use crate::run::Trial;
 use crate::train::{Loss, Task};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
+use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
-/// The margin alpha of eq. (8).
-const MARGIN: f64 = 1.0;
+/// The margin alpha of eq. (8), in units of a random window's mean squared feature length, which is one for each of three layers.
+const MARGIN: f64 = 10.0;
+
+/// What a window's distance to the random one counts, where its distance to another counts one.
+const RANDOM_WEIGHT: f64 = 2.0;
+
+/// Windows that are tried for an image in a step.
+const TRIES: usize = 4;
+
+/// The spread of the windows that are tried, at the first and at the last step, in tx and ty; that in s is a part of it.
+const SPREAD: [f64; 2] = [0.4, 0.1];
+const SCALE_SPREAD: f64 = 0.15;
 
 /// The scale at which a window is as large as the random ones: 28 of the image's pixels.
 const RANDOM_SCALE: f64 = (WINDOW_SIDE - 1) as f64 / (SCENE_SIDE - 1) as f64;
 
 /// The weight of the term that keeps windows in the image.
-const INSIDE: f64 = 100.0;
+const INSIDE: f64 = 10.0;
 
 /// The weight of the term that leads the windows' scale, and the share of the run over which it leads from the whole image to the size of a
 /// random window.
-const LEAD: f64 = 10.0;
-const LED: f64 = 0.5;
+const LEAD: f64 = 3.0;
+const LED: f64 = 0.3;
+
+/// Random windows of each image that the encoder is scaled by.
+const SCALED_BY: u64 = 4;
 
 /// Images whose windows the metrics keep: the figure's.
 pub(super) const SHOWN: usize = 4;
@@ -39,31 +61,51 @@ pub(super) const SHOWN: usize = 4;
 const NOTED_EVERY: usize = 20;
 
 /// One run's transformer and images.
-pub struct ColocalisationTrial<'a> {
+pub struct ColocalisationTrial {
     localiser: Localiser,
-    encoder: &'a Encoder,
+    encoder: Encoder,
     scenes: Scenes,
     batch: usize,
     steps: usize,
     seed: u64,
 }
 
-/// Some of the images, and a random window of each.
+/// Some of the images, a random window of each, and where windows are tried.
 #[derive(Debug, PartialEq)]
 pub struct Windows {
     /// The images' indices.
     indices: Vec<u32>,
     /// (N, 1, 28, 28) bytes.
     random: Vec<u8>,
-    /// The scale that windows should have by now.
-    scale: f64,
+    /// (TRIES, N, 3), from the standard normal distribution.
+    noise: Vec<f32>,
+    /// The share of the run that is done.
+    share: f64,
 }
 
-impl<'a> ColocalisationTrial<'a> {
-    /// A run of the budget's steps; every pair of a batch of images is compared.
-    pub fn new(localiser: Localiser, encoder: &'a Encoder, scenes: Scenes, budget: &Budget, seed: u64) -> Self {
-        Self { localiser, encoder, scenes, batch: budget.batch.min(SCENES), steps: budget.steps, seed }
+impl ColocalisationTrial {
+    /// A run of the budget's steps; every pair of a batch of images is compared. The encoder is scaled by random windows of the images.
+    ///
+    /// # Errors
+    /// When the encoder has no use for such windows.
+    pub fn new(localiser: Localiser, encoder: &Encoder, scenes: Scenes, budget: &Budget, seed: u64) -> Result<Self> {
+        let all: Vec<u32> = (0..SCENES as u32).collect();
+        let windows =
+            (0..SCALED_BY).map(|i| random_windows(&scenes, &all, &mut rng(seed, Purpose::Windows, u64::MAX, i)));
+        let windows: Vec<u8> = windows.flatten().collect();
+        let encoder = encoder.scaled_by(&image_tensor(&windows, (1, WINDOW_SIDE, WINDOW_SIDE))?)?;
+        Ok(Self { localiser, encoder, scenes, batch: budget.batch.min(SCENES), steps: budget.steps, seed })
     }
+}
+
+/// A window of 28x28 pixels at a uniformly random place of each of these images.
+fn random_windows(scenes: &Scenes, indices: &[u32], rng: &mut ChaCha8Rng) -> Vec<u8> {
+    let mut windows = vec![0; indices.len() * WINDOW_SIDE * WINDOW_SIDE];
+    for (out, &index) in windows.chunks_exact_mut(WINDOW_SIDE * WINDOW_SIDE).zip(indices) {
+        let at = [(); 2].map(|()| below(rng, SCENE_SIDE - WINDOW_SIDE + 1));
+        scenes.window(index as usize, at, out);
+    }
+    windows
 }
 
 /// The windows' parameters on all images, (100, 3).
@@ -84,7 +126,7 @@ pub(super) fn missed_percent(overlaps: &[f64]) -> f64 {
     100.0 * missed as f64 / overlaps.len().max(1) as f64
 }
 
-impl Task for ColocalisationTrial<'_> {
+impl Task for ColocalisationTrial {
     type Batch = Windows;
 
     fn batch(&self, step: usize) -> Result<Windows> {
@@ -95,24 +137,29 @@ impl Task for ColocalisationTrial<'_> {
             indices.swap(i, i + below(&mut rng, SCENES - i));
         }
         indices.truncate(self.batch);
-        let mut random = vec![0; self.batch * WINDOW_SIDE * WINDOW_SIDE];
-        for (out, &index) in random.chunks_exact_mut(WINDOW_SIDE * WINDOW_SIDE).zip(&indices) {
-            let at = [(); 2].map(|()| below(&mut rng, SCENE_SIDE - WINDOW_SIDE + 1));
-            self.scenes.window(index as usize, at, out);
-        }
-        Ok(Windows { indices, random, scale: scale_at(step as f64 / self.steps as f64) })
+        let random = random_windows(&self.scenes, &indices, &mut rng);
+        let noise = (0..TRIES * self.batch * 3).map(|_| normal(&mut rng, 0.0, 1.0) as f32).collect();
+        Ok(Windows { indices, random, noise, share: step as f64 / self.steps as f64 })
     }
 
+    /// The value is the mean of eq. (8) over the windows that are tried, and the prior; the gradient is that of the smoothed eq. (8).
     fn loss(&self, batch: &Windows) -> Result<Loss> {
         let n = batch.indices.len();
         let images = self.scenes.tensor.index_select(&Tensor::new(&batch.indices[..], &Device::Cpu)?, 0)?;
-        let windows = self.localiser.transform(&images, true)?;
+        let theta = self.localiser.theta(&images, true)?;
+        let noise = Tensor::new(&batch.noise[..], &Device::Cpu)?.reshape((TRIES, n, 3))?;
+        let tried = tried(&theta.detach(), &noise, spread_at(batch.share))?;
+
+        let seen = self.localiser.warp(&images.repeat((TRIES, 1, 1, 1))?, &tried.flatten_to(1)?)?;
         let random = image_tensor(&batch.random, (1, WINDOW_SIDE, WINDOW_SIDE))?;
-        let (found, random) = (self.encoder.encode(&windows.output)?, self.encoder.encode(&random)?);
-        let hinges = hinges(&found, &random)?;
-        let pairs = n * n.saturating_sub(1);
+        let hinges = hinges(&self.encoder.encode(&seen)?, &self.encoder.encode(&random)?)?; // (TRIES N, TRIES N)
+        let pairs = TRIES * TRIES * n * n.saturating_sub(1);
         let wrong = hinges.gt(0f32)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? as usize;
-        let value = ((hinges.sum_all()? / pairs.max(1) as f64)? + prior(&windows.theta, batch.scale)?)?;
+        let costs = (hinges.sum(1)?.reshape((TRIES, n))? / (TRIES * n.saturating_sub(1).max(1)) as f64)?;
+
+        let smoothed = smoothed(&theta, &tried, &costs, spread_at(batch.share))?;
+        let prior = prior(&theta, scale_at(batch.share))?;
+        let value = ((costs.mean_all()? + (&smoothed - smoothed.detach())?)? + prior)?;
         Ok(Loss { value, examples: pairs, wrong })
     }
 
@@ -135,7 +182,7 @@ impl Task for ColocalisationTrial<'_> {
     }
 }
 
-impl Trial for ColocalisationTrial<'_> {
+impl Trial for ColocalisationTrial {
     /// There is one set of images, whatever the draws.
     fn test(&self, _draws: usize) -> Result<Vec<f64>> {
         Ok(vec![missed_percent(&overlaps(&self.localiser, &self.scenes)?)])
@@ -162,16 +209,46 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// The terms of eq. (8) for every pair of images, (N, N), zero for an image with itself: features of the windows and of the random ones,
-/// (N, F) each.
+/// The spread of the windows that are tried after a share of the run: it falls in equal ratios.
+fn spread_at(share: f64) -> f64 {
+    SPREAD[0] * libm::pow(SPREAD[1] / SPREAD[0], share)
+}
+
+/// The standard deviations of s, tx and ty.
+fn deviations(spread: f64) -> Result<Tensor> {
+    Ok(Tensor::new(&[[(spread * SCALE_SPREAD) as f32, spread as f32, spread as f32]], &Device::Cpu)?)
+}
+
+/// The windows that are tried, (TRIES, N, 3): round the predicted ones (N, 3), no further out than just beyond where windows belong.
+fn tried(theta: &Tensor, noise: &Tensor, spread: f64) -> Result<Tensor> {
+    let tried = noise.broadcast_mul(&deviations(spread)?)?.broadcast_add(theta)?;
+    let (scale, place) = (tried.narrow(2, 0, 1)?, tried.narrow(2, 1, 2)?);
+    let furthest = 1.0 - RANDOM_SCALE + 0.1;
+    Ok(Tensor::cat(&[scale.clamp(0.2, 1.2)?, place.clamp(-furthest, furthest)?], 2)?)
+}
+
+/// A number whose gradient for theta is that of the costs' mean over the windows that are tried, up to a factor: the log-likelihood of each
+/// window, (TRIES, N, 3), weighted by how much its cost, (TRIES, N), exceeds the mean over its image's windows. The excess is divided by its
+/// standard deviation, and the whole multiplied with the spread: steps then shrink as the spread does.
+fn smoothed(theta: &Tensor, tried: &Tensor, costs: &Tensor, spread: f64) -> Result<Tensor> {
+    let excess = costs.broadcast_sub(&costs.mean_keepdim(0)?)?;
+    let deviation = excess.sqr()?.mean_all()?.to_scalar::<f32>()?.sqrt();
+    let excess = (excess / f64::from(deviation + 1e-6))?.unsqueeze(2)?;
+    let off = tried.broadcast_sub(theta)?.broadcast_div(&deviations(spread)?)?;
+    Ok((off.sqr()?.broadcast_mul(&excess)?.mean_all()? * (-0.5 * spread))?)
+}
+
+/// The terms of eq. (8) for every pair of windows, zero for two of the same image: features of the tried windows, (K N, F), and of the
+/// random ones, (N, F).
 fn hinges(found: &Tensor, random: &Tensor) -> candle_core::Result<Tensor> {
-    let n = found.dim(0)?;
-    let to_random = (found - random)?.sqr()?.sum_keepdim(1)?; // (N, 1)
-    let squares = found.sqr()?.sum_keepdim(1)?; // (N, 1)
-    let products = found.matmul(&found.t()?)?; // (N, N)
+    let (n, tries) = (random.dim(0)?, found.dim(0)? / random.dim(0)?);
+    let to_random = (found - random.repeat((tries, 1))?)?.sqr()?.sum_keepdim(1)?; // (K N, 1)
+    let squares = found.sqr()?.sum_keepdim(1)?; // (K N, 1)
+    let products = found.matmul(&found.t()?)?; // (K N, K N)
     let to_others = products.affine(-2.0, 0.0)?.broadcast_add(&squares)?.broadcast_add(&squares.t()?)?;
-    let hinges = to_others.broadcast_sub(&to_random)?.affine(1.0, MARGIN)?.relu()?;
-    hinges * Tensor::eye(n, DType::F32, &Device::Cpu)?.affine(-1.0, 1.0)?
+    let hinges = to_others.broadcast_sub(&(to_random * RANDOM_WEIGHT)?)?.affine(1.0, MARGIN)?.relu()?;
+    let others = Tensor::eye(n, DType::F32, &Device::Cpu)?.affine(-1.0, 1.0)?;
+    hinges * others.repeat((tries, tries))?
 }
 
 /// The scale that the windows are led to after a share of the run: from the whole image to the size of a random window, in equal ratios.
@@ -207,18 +284,36 @@ mod tests {
     }
 
     #[test]
-    fn the_hinge_is_eq_8() -> Result<()> {
+    fn the_hinge_is_eq_8_with_the_random_window_twice() -> Result<()> {
         let found = Tensor::new(&[[0f32, 0.0], [3.0, 0.0], [0.0, 1.0]], &Device::Cpu)?;
         let random = Tensor::new(&[[0f32, 2.0], [3.0, 3.0], [0.0, 1.0]], &Device::Cpu)?; // squared distances 4, 9, 0
-        let expected = [[0f32, 9.0 - 4.0 + 1.0, 0.0], [1.0, 0.0, 10.0 - 9.0 + 1.0], [1.0 + 1.0, 10.0 + 1.0, 0.0]];
-        assert_eq!(hinges(&found, &random)?.to_vec2::<f32>()?, expected);
+        let expected =
+            [[0f32, 9.0 - 8.0 + 10.0, 1.0 - 8.0 + 10.0], [9.0 - 18.0 + 10.0, 0.0, 2.0], [1.0 + 10.0, 10.0 + 10.0, 0.0]];
+        assert_eq!(hinges(&found, &random)?.to_vec2::<f32>()?, expected.map(|row| row.map(|x| x.max(0.0))));
+        let twice = hinges(&found.repeat((2, 1))?, &random)?.to_vec2::<f32>()?;
+        assert!(twice[0][3] == 0.0 && twice[3][0] == 0.0, "windows of one image are not compared");
+        assert_eq!(twice[3][4], twice[0][1]);
+        Ok(())
+    }
+
+    #[test]
+    fn the_smoothed_gradient_leads_to_the_cheaper_windows() -> Result<()> {
+        // One image; the further right a window, the less it costs.
+        let theta = candle_core::Var::new(&[[0.5f32, 0.0, 0.0]], &Device::Cpu)?;
+        let noise: Vec<f32> = [[0.0f32, 1.0, 0.5], [0.0, -1.0, 0.5], [0.0, 2.0, -0.5], [0.0, -2.0, -0.5]].concat();
+        let noise = Tensor::new(&noise[..], &Device::Cpu)?.reshape((TRIES, 1, 3))?;
+        let tried = tried(&theta.detach(), &noise, 0.2)?;
+        let costs = tried.narrow(2, 1, 1)?.squeeze(2)?.neg()?;
+        let grads = smoothed(theta.as_tensor(), &tried, &costs, 0.2)?.backward()?;
+        let grad = grads.get(&theta).unwrap().to_vec2::<f32>()?;
+        assert!(grad[0][1] < -0.1 && grad[0][0].abs() < 1e-6 && grad[0][2].abs() < 1e-6, "{grad:?}");
         Ok(())
     }
 
     #[test]
     fn windows_are_led_from_the_whole_image_to_the_random_ones_size() -> Result<()> {
         assert_eq!(scale_at(0.0), 1.0);
-        assert!(scale_at(0.2) > scale_at(0.3) && (scale_at(0.9) - 27.0 / 83.0).abs() < 1e-12);
+        assert!(scale_at(0.1) > scale_at(0.2) && (scale_at(0.9) - 27.0 / 83.0).abs() < 1e-12);
         let s = RANDOM_SCALE as f32;
         let at = |theta: [f32; 3]| -> Result<f32> {
             Ok(prior(&Tensor::new(&[theta], &Device::Cpu)?, RANDOM_SCALE)?.to_scalar()?)
@@ -234,7 +329,7 @@ mod tests {
         let trial = |seed| -> Result<_> {
             let vb = SeededVarMap::new(0).var_builder(DType::F32, &Device::Cpu);
             let scenes = Scenes::new(&digits, Scenery::Tc, 4, 0)?;
-            Ok(ColocalisationTrial::new(localiser(vb)?, &encoder, scenes, &Colocalisation.budgets()[0], seed))
+            ColocalisationTrial::new(localiser(vb)?, &encoder, scenes, &Colocalisation.budgets()[0], seed)
         };
         let (one, again) = (trial(0)?, trial(0)?);
         assert_eq!(one.batch(7)?, again.batch(7)?);
@@ -243,8 +338,8 @@ mod tests {
         let mut indices = batch.indices.clone();
         indices.sort_unstable();
         indices.dedup();
-        assert!(indices.len() == 32 && indices.iter().all(|&i| (i as usize) < SCENES));
-        assert_eq!(batch.random.len(), 32 * 28 * 28);
+        assert!(indices.len() == 50 && indices.iter().all(|&i| (i as usize) < SCENES));
+        assert_eq!((batch.random.len(), batch.noise.len()), (50 * 28 * 28, TRIES * 50 * 3));
         Ok(())
     }
 
@@ -254,13 +349,13 @@ mod tests {
         let vars = SeededVarMap::new(1);
         let localiser = localiser(vars.var_builder(DType::F32, &Device::Cpu).pp("transformer"))?;
         let budget = Budget { batch: 16, ..Colocalisation.budgets().remove(0) };
-        let trial = ColocalisationTrial::new(localiser, &encoder, Scenes::new(&digits, Scenery::T, 2, 0)?, &budget, 0);
+        let trial = ColocalisationTrial::new(localiser, &encoder, Scenes::new(&digits, Scenery::T, 2, 0)?, &budget, 0)?;
         let before = vars.tensors()?;
         let mut adamw = AdamW::new(vec![ParamGroup::new(vars.trainable_vars())], AdamWConfig::default())?;
         // The last layer starts at zero: the layers before it get their gradient in the second step.
         for step in 0..2 {
             let Loss { value, examples, wrong } = trial.loss(&trial.batch(step)?)?;
-            assert!(examples == 16 * 15 && wrong <= examples);
+            assert!(examples == TRIES * TRIES * 16 * 15 && wrong <= examples);
             adamw.step(&value.backward()?)?;
         }
         for (name, var) in vars.trainable_vars() {
