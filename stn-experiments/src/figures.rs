@@ -1,6 +1,7 @@
 //! The figures of a report, drawn from what the runs' directories hold: the learning curves, and what an experiment's own need.
 
 use crate::experiments::Experiment;
+use crate::metrics::Measure;
 use crate::models::TransformKind;
 use crate::record::RunDir;
 use crate::run::RunResult;
@@ -39,7 +40,7 @@ pub(crate) fn note(result: &RunResult) -> String {
     format!("budget {budget} ({steps} steps), seed {seed}; {}", data_source.label())
 }
 
-/// Error and loss over the steps: a figure of each for every data set, one curve a run. The names of the files begin with `prefix`.
+/// What the experiment measures, and the loss, over the steps: a figure of each for every data set, one curve a run. The names of the files begin with `prefix`.
 ///
 /// # Errors
 /// When the metrics are damaged or a figure cannot be written.
@@ -56,10 +57,11 @@ pub fn learning_curves(
             continue;
         }
         let data = if of_data.len() == runs.len() { String::new() } else { format!("{data}-") };
-        for (file, key, title, label) in [
-            ("error", "error_percent", "Error while training", "error (%)"),
-            ("loss", "loss", "Loss while training", "loss"),
-        ] {
+        let measured = match experiment.measure() {
+            Measure::Error => ("error", "error_percent", "Error while training", "error (%)"),
+            Measure::Correct => ("correct", "correct_percent", "Correct while training", "correct (%)"),
+        };
+        for (file, key, title, label) in [measured, ("loss", "loss", "Loss while training", "loss")] {
             let file = format!("{prefix}{data}{file}");
             figures.extend(learning_curve(folder, file, experiment, &of_data, (key, title, label))?);
         }
@@ -67,7 +69,7 @@ pub fn learning_curves(
     Ok(figures)
 }
 
-/// None where no value is above zero: the axis is logarithmic.
+/// None where no value is above zero. But for what should rise, the axis is logarithmic.
 fn learning_curve(
     folder: &Path,
     file: String,
@@ -75,6 +77,7 @@ fn learning_curve(
     runs: &[&(RunDir, RunResult)],
     (key, title, label): (&str, &str, &str),
 ) -> Result<Option<Figure>> {
+    let rising = key == "correct_percent";
     let mut series = Vec::new(); // name, points, colour, dashed
     for (colour, (run, result)) in runs.iter().enumerate() {
         let lines = run.metrics()?;
@@ -84,7 +87,8 @@ fn learning_curve(
         };
         let RunResult { model, data, budget, seed, .. } = result;
         let name = format!("{} on {data}, {budget}, seed {seed}", experiment.label(model));
-        series.push((format!("{name}: training batches"), points(key), colour, key == "error_percent"));
+        let whose = if rising { "" } else { ": training batches" };
+        series.push((format!("{name}{whose}"), points(key), colour, key == "error_percent"));
         let validation = points("val_error_percent");
         if key == "error_percent" && !validation.is_empty() {
             series.push((format!("{name}: validation"), validation, colour, false));
@@ -98,8 +102,11 @@ fn learning_curve(
         .map(|(name, points, colour, dashed)| Curve { name, points, colour: *colour, dashed: *dashed })
         .collect();
     let note = note_of_all(runs);
-    let figure = CurveFigure { title, note: &note, x_label: "step", y_label: label, log_y: true, curves: &drawn };
-    both(folder, file, format!("{title}, logarithmic."), |path| curves(path, &figure)).map(Some)
+    let figure = CurveFigure { title, note: &note, x_label: "step", y_label: label, log_y: !rising, curves: &drawn };
+    both(folder, file, if rising { format!("{title}.") } else { format!("{title}, logarithmic.") }, |path| {
+        curves(path, &figure)
+    })
+    .map(Some)
 }
 
 fn note_of_all(runs: &[&(RunDir, RunResult)]) -> String {
