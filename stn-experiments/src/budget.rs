@@ -28,7 +28,7 @@ pub enum OptimiserConfig {
 /// What differs from a named budget: to try other values, and to judge them on the validation images.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct Changes {
-    /// Another number of steps; the budget's name is then custom-<STEPS>, and so on for the other changes
+    /// Another number of steps; the budget's name is then custom- and their number, and so on for the other changes
     #[arg(long)]
     pub steps: Option<usize>,
     /// Another base learning rate
