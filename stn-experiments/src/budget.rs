@@ -1,4 +1,4 @@
-//! How long and with what a network is trained: the three budgets that every experiment has.
+//! How long and with what a network is trained: an experiment's budgets, and changes to them.
 
 use crate::schedule::Schedule;
 use anyhow::{Result, bail, ensure};
@@ -32,10 +32,10 @@ pub struct Changes {
     #[arg(long)]
     pub steps: Option<usize>,
     /// Another base learning rate
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub lr: Option<f64>,
     /// Another ratio of the localisation nets' learning rate to the base
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub localisation_lr_scale: Option<f64>,
     /// Hold the last 5,000 training images out for validation, as quick does
     #[arg(long)]

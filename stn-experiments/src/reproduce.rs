@@ -79,7 +79,7 @@ impl Request {
     /// The cells, data set and model: those selected, and where nothing is selected the experiment's first look for `quick`, everything
     /// for the others.
     pub fn cells(&self) -> Vec<(String, String)> {
-        let (data, models) = match self.budget.name.as_str() {
+        let (data, models) = match self.base.as_str() {
             "full" | "paper" => (self.experiment.data(), self.experiment.models()),
             _ => self.experiment.first_look(),
         };
@@ -264,6 +264,8 @@ mod tests {
         assert_eq!(request("full").cells().len(), 5 * 8);
         let selected = Request { data: vec!["E".into()], ..request("full") };
         assert_eq!(selected.cells().len(), 8);
+        let tried = Request { budget: Budget { name: "custom-9".into(), ..Budget::full() }, ..request("full") };
+        assert_eq!(tried.cells().len(), 5 * 8, "a changed budget trains the cells of the one it was made from");
     }
 
     #[test]

@@ -263,3 +263,30 @@ impl State {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::DType;
+    use candle_nn::Init;
+
+    #[test]
+    fn localisation_nets_have_their_own_rate() -> Result<()> {
+        let budget = Budget {
+            optimiser: OptimiserConfig::Sgd { lr: 0.5, momentum: 0.0 },
+            localisation_lr_scale: 0.1,
+            ..Budget::quick()
+        };
+        let vars = SeededVarMap::new(0);
+        let vb = vars.var_builder(DType::F32, &Device::Cpu);
+        let net = vb.get_with_hints(1, "transformer.net", Init::Const(1.0))?;
+        let classifier = vb.get_with_hints(1, "classifier.net", Init::Const(1.0))?;
+        let mut optimiser = optimiser(&budget, &vars)?;
+        optimiser.set_learning_rate(0.5);
+        optimiser.step(&(&net + &classifier)?.sum_all()?.backward()?)?; // both gradients are one
+        let values = vars.tensors()?;
+        let value = |name: &str| -> Result<f32> { Ok(values[name].to_vec1::<f32>()?[0]) };
+        assert!((value("transformer.net")? - 0.95).abs() < 1e-6 && (value("classifier.net")? - 0.5).abs() < 1e-6);
+        Ok(())
+    }
+}

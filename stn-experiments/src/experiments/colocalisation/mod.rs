@@ -28,7 +28,7 @@ use crate::reproduce::{Ending, Request, sweep};
 use crate::run::{Config, Origin, Run, RunResult, Status, load_weights};
 use crate::schedule::Schedule;
 use crate::stop::Stop;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use candle_core::{DType, Device};
 use encoder::TrainedEncoder;
 use serde_json::json;
@@ -96,6 +96,10 @@ impl Experiment for Colocalisation {
     }
 
     fn reproduce(&self, request: &Request, stop: &Stop) -> Result<Ending> {
+        ensure!(
+            !request.budget.holdout,
+            "co-localisation is measured on the images that it sees: there are none to hold out"
+        );
         let mnist = Mnist::load(request.source, request.offline)?;
         crate::say!("MNIST from {}", mnist.source);
         let Some(encoder) = encoder::encoder(request, &mnist, stop)? else { return Ok(Ending::Interrupted) };
