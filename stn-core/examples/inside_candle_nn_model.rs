@@ -4,9 +4,10 @@
 //! The idea: transformers inside a `candle_nn::Sequential`, one on the image and one on a feature map, where it also halves the sides.
 //! A `Sequential` holds modules that don't know whether they train; a transformer is a `ModuleT`, so a closure says it.
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
-use candle_nn::{Optimizer, SGD, VarBuilder, VarMap, linear, seq};
+use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, Var};
+use candle_nn::{Optimizer, SGD, VarBuilder, linear, seq};
 use stn_core::SpatialTransformer;
+use stn_core::init::SeededVarMap;
 use stn_core::layers::conv2d;
 use stn_core::localisation::fc_localisation;
 use stn_core::ops::{GridSampleConfig, Pool2dConfig, max_pool2d};
@@ -34,8 +35,8 @@ fn model(vb: VarBuilder, with_transformers: bool) -> Result<candle_nn::Sequentia
 
 fn main() -> Result<()> {
     let device = &Device::Cpu;
-    let vars = VarMap::new(); // Candle's own, and below Candle's own SGD
-    let vb = VarBuilder::from_varmap(&vars, DType::F32, device);
+    let vars = SeededVarMap::new(0); // or Candle's own VarMap, whose values on the CPU differ from run to run
+    let vb = vars.var_builder(DType::F32, device);
     let (without, with) = (model(vb.clone(), false)?, model(vb, true)?); // the two share convolution and classifier
 
     let images = Tensor::arange(0f32, 8. * 256., device)?.affine(0.37, 0.)?.sin()?.reshape((8, 1, 16, 16))?;
@@ -46,10 +47,11 @@ fn main() -> Result<()> {
     let loss = || candle_nn::loss::cross_entropy(&with.forward(&images)?, &labels);
     let first = loss()?;
     let grads = first.backward()?;
-    let reached = vars.all_vars().iter().filter(|var| grads.get(var).is_some()).count();
+    let vars: Vec<Var> = vars.trainable_vars().into_iter().map(|(_, var)| var).collect();
+    let reached = vars.iter().filter(|var| grads.get(var).is_some()).count();
     println!("{reached} of 16 tensors have a gradient, 12 of them the transformers'");
 
-    let mut sgd = SGD::new(vars.all_vars(), 0.05)?;
+    let mut sgd = SGD::new(vars, 0.05)?; // Candle's own
     for _ in 0..30 {
         sgd.backward_step(&loss()?)?;
     }
