@@ -184,7 +184,7 @@ const SHARED: usize = 2_000_000;
 
 /// A matrix of a slice: element (i, j) is `data[i * row + j * col]`.
 #[derive(Clone, Copy)]
-struct Matrix<'a, T> {
+pub(super) struct Matrix<'a, T> {
     data: &'a [T],
     rows: usize,
     cols: usize,
@@ -194,12 +194,12 @@ struct Matrix<'a, T> {
 
 impl<'a, T> Matrix<'a, T> {
     /// A row-major matrix.
-    fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+    pub(super) fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
         Self { data, rows, cols, row: cols, col: 1 }
     }
 
     /// The same elements, rows and columns exchanged.
-    fn t(self) -> Self {
+    pub(super) fn t(self) -> Self {
         Self { rows: self.cols, cols: self.rows, row: self.col, col: self.row, ..self }
     }
 
@@ -209,7 +209,17 @@ impl<'a, T> Matrix<'a, T> {
 }
 
 /// `dst += lhs rhs`; `dst` is row-major. On all threads, which share the rows and columns and never a sum.
-fn product<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>) {
+pub(super) fn product<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>) {
+    let shared = lhs.rows * lhs.cols * rhs.cols >= SHARED;
+    product_with(dst, lhs, rhs, if shared { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None });
+}
+
+/// The same on this thread alone, for callers that have a product for each thread.
+pub(super) fn product_alone<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>) {
+    product_with(dst, lhs, rhs, gemm::Parallelism::None);
+}
+
+fn product_with<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>, threads: gemm::Parallelism) {
     let (m, k, n) = (lhs.rows, lhs.cols, rhs.cols);
     assert!(k == rhs.rows && dst.len() == m * n && lhs.fits() && rhs.fits(), "product: sizes disagree");
     if m == 0 || n == 0 || k == 0 {
@@ -237,7 +247,7 @@ fn product<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>) {
             false,
             false,
             false,
-            if m * n * k < SHARED { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(0) },
+            threads,
         );
     }
 }
