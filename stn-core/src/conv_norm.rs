@@ -34,6 +34,8 @@ pub enum Statistics {
 pub struct ConvNormConfig {
     /// The convolution.
     pub conv: Conv2dConfig,
+    /// Whether the padding is TensorFlow's SAME, which depends on the image's size, in place of that of `conv`.
+    pub same: bool,
     /// Whether the convolution has a bias, which the norm makes superfluous.
     pub bias: bool,
     /// What comes after the norm.
@@ -51,6 +53,7 @@ impl Default for ConvNormConfig {
     fn default() -> Self {
         Self {
             conv: Conv2dConfig::new(),
+            same: false,
             bias: false,
             activation: Activation::None,
             eps: 1e-5,
@@ -132,10 +135,20 @@ impl ConvNorm {
         &self.config
     }
 
+    /// The convolution for these images.
+    fn convolution(&self, xs: &Tensor) -> Result<Conv2dConfig> {
+        let ConvNormConfig { conv, same, .. } = self.config;
+        if !same {
+            return Ok(conv);
+        }
+        let ((_, _, h, w), (_, _, kh, kw)) = (xs.dims4()?, self.weight.dims4()?);
+        Ok(conv.same((h, w), (kh, kw)))
+    }
+
     /// The maps normalised by their own statistics, which move the running ones.
     fn with_batch_statistics(&self, xs: &Tensor) -> Result<Tensor> {
-        let ConvNormConfig { conv, activation, eps, momentum, .. } = self.config;
-        let maps = conv2d(xs, &self.weight, self.bias.as_ref(), conv)?;
+        let ConvNormConfig { activation, eps, momentum, .. } = self.config;
+        let maps = conv2d(xs, &self.weight, self.bias.as_ref(), self.convolution(xs)?)?;
         let (n, _, h, w) = maps.dims4()?;
         let BatchNormed { output, mean, variance } = batch_norm(&maps, &self.scale, &self.shift, eps, activation)?;
         // As PyTorch: the running variance is that of the population, not of the sample.
@@ -149,7 +162,7 @@ impl ConvNorm {
 
     /// The maps normalised by the running statistics: convolution, offset and activation in one pass.
     fn with_running_statistics(&self, xs: &Tensor) -> Result<Tensor> {
-        let ConvNormConfig { conv, activation, eps, .. } = self.config;
+        let ConvNormConfig { activation, eps, .. } = self.config;
         let deviation = (self.running_var.detach() + eps)?.sqrt()?;
         let factor = (&self.scale / deviation)?; // (O,)
         let mean = self.running_mean.detach();
@@ -159,7 +172,7 @@ impl ConvNorm {
         };
         let offset = (&self.shift + (offset * &factor)?)?;
         let weight = self.weight.broadcast_mul(&factor.reshape(((), 1, 1, 1))?)?;
-        conv2d_activated(xs, &weight, Some(&offset), conv, activation)
+        conv2d_activated(xs, &weight, Some(&offset), self.convolution(xs)?, activation)
     }
 }
 

@@ -7,6 +7,7 @@
 //! kept. On the larger images its count is: at that of the 64-filter CNN an FCN would have 117 units on RTS and 73 on TC.
 
 pub mod addition;
+pub mod backbone;
 mod cnn;
 pub mod colocalisation;
 mod fcn;

@@ -95,6 +95,26 @@ impl Conv2dConfig {
         Self { groups, ..self }
     }
 
+    /// Sets TensorFlow's SAME padding for an image and a kernel of these (height, width): as many positions as the stride has in the image, and of an
+    /// odd number of zeros the surplus one behind it.
+    ///
+    /// # Example
+    /// ```
+    /// use stn_core::ops::{Conv2dConfig, Sides};
+    /// let same = Conv2dConfig::new().stride(2).same((224, 7), (3, 3)).padding;
+    /// assert_eq!(same, Sides { top: 0, bottom: 1, left: 1, right: 1 });
+    /// ```
+    pub fn same(self, image: (usize, usize), kernel: (usize, usize)) -> Self {
+        let zeros = |n: usize, kernel: usize, stride: usize, dilation: usize| {
+            let (stride, reach) = (stride.max(1), dilation * kernel.saturating_sub(1) + 1);
+            let zeros = (n.div_ceil(stride).saturating_sub(1) * stride + reach).saturating_sub(n);
+            (zeros / 2, zeros - zeros / 2)
+        };
+        let (top, bottom) = zeros(image.0, kernel.0, self.stride.0, self.dilation.0);
+        let (left, right) = zeros(image.1, kernel.1, self.stride.1, self.dilation.1);
+        Self { padding: Sides { top, bottom, left, right }, ..self }
+    }
+
     /// Height and width of the map; `None` where the kernel does not fit.
     fn out_size(&self, (h, w): (usize, usize), (kh, kw): (usize, usize)) -> Option<(usize, usize)> {
         let side = |n: usize, kernel: usize, stride: usize, dilation: usize| {
