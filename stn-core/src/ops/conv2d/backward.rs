@@ -6,7 +6,7 @@
 use super::epilogue::Epilogue;
 use super::forward::interleaved;
 use super::geometry::{Geometry, TILE, Tile, tiles};
-use super::scattered;
+use super::{scattered, spectral};
 use super::tiles::{Walk, by_count, grad_input, grad_weight, largest};
 use crate::ops::interleave::{self, groups, members};
 use crate::ops::real::{Real, width};
@@ -93,6 +93,10 @@ fn dense<T: Real>(geometry: &Geometry, relu: bool, saved: &Saved<T>, grad: &[T],
     let mut bias = vec![T::zero(); filters];
     for group in sums.chunks_exact(filters.max(1)) {
         bias.iter_mut().zip(group).for_each(|(bias, &sum)| *bias += sum);
+    }
+    if spectral::dense_backward_pays::<T>(geometry) && spectral::are_finite(&[saved.input, saved.weight, &maps]) {
+        let (input, weight) = spectral::backward(geometry, (saved.input, saved.weight), &maps, wanted);
+        return Gradients { input, weight, bias };
     }
     Gradients {
         input: wanted.input.then(|| images(geometry, saved.weight, &maps)),

@@ -7,6 +7,7 @@ mod geometry;
 mod op;
 mod runs;
 mod scattered;
+mod spectral;
 mod tiles;
 
 use super::pool2d::Pool2dConfig;
