@@ -7,8 +7,8 @@
 use super::backward::{self, Gradients, Saved, Wanted};
 use super::epilogue::DEAD;
 use super::geometry::Geometry;
-use super::spectral;
 use super::runs::{Runs, add_rows, sum_rows};
+use super::spectral;
 use crate::ops::interleave::{groups, members};
 use crate::ops::pool2d::Windows;
 use crate::ops::real::Real;
@@ -57,7 +57,9 @@ pub(super) fn run<T: Real>(
         places.extend(window.iter().map(|i| runs.place((i / geometry.out.1, i % geometry.out.1))));
     }
     let problem = Problem { geometry, saved, grad, windows, places, starts, runs };
-    if spectral::scattered_backward_pays::<T>(geometry, windows) && spectral::are_finite(&[saved.input, saved.weight, grad])
+    let alive = saved.cells.iter().filter(|cell| **cell != DEAD).count();
+    if spectral::scattered_backward_pays::<T>(geometry, wanted, alive)
+        && spectral::are_finite(&[saved.input, saved.weight, grad])
     {
         let (input, weight) = spectral::backward(geometry, (saved.input, saved.weight), &problem.maps(), wanted);
         return Gradients { input, weight, bias: problem.bias() };

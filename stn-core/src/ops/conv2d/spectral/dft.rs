@@ -2,8 +2,10 @@
 //!
 //! Stockham's form of the fast transform, with radices 2 to 5: every stage reads one buffer and writes another, in order.
 
+#![allow(clippy::needless_range_loop)] // an element has one index in a stage, another in its butterfly
+
 use crate::ops::real::{Real, first, set_first, width};
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 use std::f64::consts::TAU;
 
 /// X[k] = sum over j of x[j] exp(-2 pi i j k / length).
@@ -60,11 +62,6 @@ impl<T: Real> Dft<T> {
         2 * self.len * T::LANES
     }
 
-    /// Butterflies of all stages: what a transform costs.
-    pub(super) fn work(&self) -> usize {
-        self.stages.iter().map(|stage| self.len * (stage.radix + 2)).sum()
-    }
-
     /// Transforms `signal`, (re and im, length, lanes), with the help of `other`; the result is in the buffer that it returns.
     #[inline(always)]
     pub(super) fn run<'a, S: Simd>(&self, simd: S, signal: &'a mut [T], other: &'a mut [T]) -> &'a [T] {
@@ -72,10 +69,10 @@ impl<T: Real> Dft<T> {
         for stage in &self.stages {
             for lane in (0..T::LANES).step_by(width::<T, S>()) {
                 match stage.radix {
-                    2 => stage.run::<S, 2>(simd, lane, from, to),
-                    3 => stage.run::<S, 3>(simd, lane, from, to),
-                    4 => stage.run::<S, 4>(simd, lane, from, to),
-                    _ => stage.run::<S, 5>(simd, lane, from, to),
+                    2 => simd.vectorize(Butterflies::<T, 2> { stage, lane, from, to }),
+                    3 => simd.vectorize(Butterflies::<T, 3> { stage, lane, from, to }),
+                    4 => simd.vectorize(Butterflies::<T, 4> { stage, lane, from, to }),
+                    _ => simd.vectorize(Butterflies::<T, 5> { stage, lane, from, to }),
                 }
             }
             std::mem::swap(&mut from, &mut to);
@@ -84,25 +81,37 @@ impl<T: Real> Dft<T> {
     }
 }
 
-impl<T: Real> Stage<T> {
+/// One stage of a transform, in one vector's lanes.
+struct Butterflies<'a, T, const R: usize> {
+    stage: &'a Stage<T>,
+    lane: usize,
+    from: &'a [T],
+    to: &'a mut [T],
+}
+
+impl<T: Real, const R: usize> WithSimd for Butterflies<'_, T, R> {
+    type Output = ();
+
+    // Loops, not closures: what is not inlined here is compiled without the vector instructions.
     #[inline(always)]
-    fn run<S: Simd, const R: usize>(&self, simd: S, lane: usize, from: &[T], to: &mut [T]) {
-        let Self { before, behind, turns, roots, .. } = self;
-        let roots: [(T, T); R] = std::array::from_fn(|i| roots[i]);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { stage: Stage { before, behind, turns, roots, .. }, lane, from, to } = self;
         let (from_re, from_im) = from.split_at(from.len() / 2);
         let (to_re, to_im) = to.split_at_mut(from.len() / 2);
-        for (p, turns) in turns.chunks_exact(R).enumerate() {
+        let zero = T::splat(simd, T::zero());
+        let mut x = [Complex { re: zero, im: zero }; R];
+        for p in 0..*behind {
             for q in 0..*before {
-                let input: [Complex<T, S>; R] = std::array::from_fn(|j| {
+                for j in 0..R {
                     let at = (q + before * (p + behind * j)) * T::LANES + lane;
-                    Complex { re: first::<T, S>(&from_re[at..]), im: first::<T, S>(&from_im[at..]) }
-                });
-                let output = transform::<T, S, R>(simd, &roots, input);
-                for (t, (&x, &turn)) in output.iter().zip(turns).enumerate() {
-                    let x = if p == 0 || t == 0 { x } else { x.times(simd, turn) };
+                    x[j] = Complex { re: first::<T, S>(&from_re[at..]), im: first::<T, S>(&from_im[at..]) };
+                }
+                let out = transform::<T, S, R>(simd, roots, x);
+                for t in 0..R {
+                    let out = if t == 0 || p == 0 { out[t] } else { out[t].times(simd, turns[p * R + t]) };
                     let at = (q + before * (R * p + t)) * T::LANES + lane;
-                    set_first::<T, S>(&mut to_re[at..], x.re);
-                    set_first::<T, S>(&mut to_im[at..], x.im);
+                    set_first::<T, S>(&mut to_re[at..], out.re);
+                    set_first::<T, S>(&mut to_im[at..], out.im);
                 }
             }
         }
@@ -167,11 +176,7 @@ impl<T: Real, S: Simd> Complex<T, S> {
 
 /// The transform of R elements.
 #[inline(always)]
-fn transform<T: Real, S: Simd, const R: usize>(
-    simd: S,
-    roots: &[(T, T); R],
-    x: [Complex<T, S>; R],
-) -> [Complex<T, S>; R] {
+fn transform<T: Real, S: Simd, const R: usize>(simd: S, roots: &[(T, T)], x: [Complex<T, S>; R]) -> [Complex<T, S>; R] {
     let mut out = x;
     match R {
         2 => (out[0], out[1]) = (x[0].plus(simd, x[1]), x[0].minus(simd, x[1])),
@@ -183,19 +188,17 @@ fn transform<T: Real, S: Simd, const R: usize>(
         }
         // Elements j and R - j turn against each other: their sum meets cosines alone, their difference sines.
         _ => {
-            let half = R / 2;
-            let sums: [Complex<T, S>; R] =
-                std::array::from_fn(|j| if j == 0 { x[0] } else { x[j].plus(simd, x[R - j]) });
-            let differences: [Complex<T, S>; R] =
-                std::array::from_fn(|j| if j == 0 { x[0] } else { x[j].minus(simd, x[R - j]) });
-            out[0] = (1..=half).fold(x[0], |sum, j| sum.plus(simd, sums[j]));
-            for t in 1..=half {
-                let zero = T::splat(simd, T::zero());
+            out[0] = x[0];
+            for j in 1..R / 2 + 1 {
+                out[0] = out[0].plus(simd, x[j]).plus(simd, x[R - j]);
+            }
+            let zero = T::splat(simd, T::zero());
+            for t in 1..R / 2 + 1 {
                 let (mut even, mut odd) = (x[0], Complex { re: zero, im: zero });
-                for j in 1..=half {
+                for j in 1..R / 2 + 1 {
                     let (cos, sin) = roots[j * t % R];
-                    even = even.plus_times(simd, cos, sums[j]);
-                    odd = odd.plus_times(simd, sin, differences[j]);
+                    even = even.plus_times(simd, cos, x[j].plus(simd, x[R - j]));
+                    odd = odd.plus_times(simd, sin, x[j].minus(simd, x[R - j]));
                 }
                 (out[t], out[R - t]) = (even.minus_i(simd, odd), even.plus_i(simd, odd));
             }

@@ -2,19 +2,20 @@
 
 use super::Spectral;
 use super::plane::Canvas;
+use super::workspace::Buffer;
 use crate::ops::real::Real;
 use rayon::prelude::*;
 
 /// The spectra of all filters, (frequency, [re, im], filter x channel), divided by the number of pixels of a plane, which the inverse transform
 /// leaves out.
-pub(super) fn spectra<T: Real>(spectral: &Spectral<T>, weight: &[T]) -> Vec<T> {
+pub(super) fn spectra<T: Real>(spectral: &Spectral<T>, weight: &[T]) -> Buffer<T> {
     let (taps, (kh, kw)) = (spectral.geometry.taps(), spectral.geometry.kernel);
     let (frequencies, width) = (spectral.frequencies.len(), spectral.plane.size().1);
     let kernels = spectral.geometry.filters * spectral.geometry.channels;
     let scale = T::from_f64(0.5 / spectral.plane.pixels() as f64);
     // Two sets of kernels a plane, as its real and imaginary part: (plane, frequency, set, [re, im], lanes).
     let len = frequencies * 4 * T::LANES;
-    let mut planes = vec![T::zero(); kernels.div_ceil(2 * T::LANES) * len];
+    let mut planes = Buffer::new(kernels.div_ceil(2 * T::LANES) * len);
     planes.par_chunks_exact_mut(len).enumerate().for_each_init(Canvas::default, |canvas, (i, out)| {
         spectral.plane.clear(canvas);
         for (set, part) in [&mut canvas.re, &mut canvas.im].into_iter().enumerate() {
@@ -39,7 +40,7 @@ pub(super) fn spectra<T: Real>(spectral: &Spectral<T>, weight: &[T]) -> Vec<T> {
             }
         }
     });
-    let mut out = vec![T::zero(); frequencies * 2 * kernels];
+    let mut out = Buffer::new(frequencies * 2 * kernels);
     out.par_chunks_exact_mut(2 * kernels).enumerate().for_each(|(frequency, out)| {
         for (part, out) in out.chunks_exact_mut(kernels).enumerate() {
             for (set, out) in out.chunks_mut(T::LANES).enumerate() {
@@ -67,7 +68,8 @@ pub(super) fn gradient<T: Real>(spectral: &Spectral<T>, sums: &[T]) -> Vec<T> {
                 let re = sums[frequency * 2 * kernels + kernel];
                 let im = sums[(frequency * 2 + 1) * kernels + kernel];
                 // The first set's spectrum, and i times the second's; at the mirror image, of their conjugates.
-                let (at, at_mirror) = if set == 0 { ((re, im), (re, T::zero() - im)) } else { ((T::zero() - im, re), (im, re)) };
+                let (at, at_mirror) =
+                    if set == 0 { ((re, im), (re, T::zero() - im)) } else { ((T::zero() - im, re), (im, re)) };
                 if k != mirror {
                     canvas.re[mirror + lane] += at_mirror.0;
                     canvas.im[mirror + lane] += at_mirror.1;

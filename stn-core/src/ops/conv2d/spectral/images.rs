@@ -2,8 +2,10 @@
 
 use super::Spectral;
 use super::plane::Canvas;
+use super::workspace::Buffer;
 use crate::ops::interleave::{self, members};
 use crate::ops::real::Real;
+use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -27,8 +29,8 @@ impl Frequencies {
 }
 
 /// The spectra of some channels of some pairs of groups of images.
-pub(super) struct Spectra<T> {
-    data: Vec<T>,
+pub(super) struct Spectra<T: Real> {
+    data: Buffer<T>,
     order: Order,
     pairs: usize,
     channels: usize,
@@ -47,7 +49,7 @@ const NUMBERS: usize = 4;
 
 impl<T: Real> Spectra<T> {
     /// What products gave, frequency by frequency.
-    pub(super) fn by_frequency(data: Vec<T>, pairs: usize, channels: usize) -> Self {
+    pub(super) fn by_frequency(data: Buffer<T>, pairs: usize, channels: usize) -> Self {
         Self { data, order: Order::Frequencies, pairs, channels }
     }
 
@@ -56,7 +58,7 @@ impl<T: Real> Spectra<T> {
         let geometry = spectral.geometry;
         let ((rows, top), (columns, left)) = geometry.inside();
         let (channels, pixels, width) = (geometry.channels, geometry.pixels(), spectral.plane.size().1);
-        Self::planes(spectral, pairs, channels, (top..top + rows.len()).end, |group, channel, part| {
+        Self::planes(spectral, pairs, channels, top + rows.len(), |group, channel, part| {
             let images = members::<T>(group, geometry.images);
             for row in rows.clone() {
                 let pixels = |lane: usize| {
@@ -91,23 +93,34 @@ impl<T: Real> Spectra<T> {
     ) -> Self {
         let len = spectral.frequencies.len() * NUMBERS * T::LANES;
         let groups = interleave::groups::<T>(spectral.geometry.images);
-        let mut data = vec![T::zero(); pairs.len() * channels * len];
+        let mut data = Buffer::new(pairs.len() * channels * len);
         data.par_chunks_exact_mut(len).enumerate().for_each_init(Canvas::default, |canvas, (i, out)| {
             let (pair, channel) = (pairs.start + i / channels, i % channels);
             spectral.plane.clear(canvas);
-            fill(2 * pair, channel, &mut canvas.re);
-            if 2 * pair + 1 < groups {
-                fill(2 * pair + 1, channel, &mut canvas.im);
-            }
+            Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    fill(2 * pair, channel, &mut canvas.re);
+                    if 2 * pair + 1 < groups {
+                        fill(2 * pair + 1, channel, &mut canvas.im);
+                    }
+                },
+            );
             spectral.plane.forward(rows, canvas);
-            for (places, out) in spectral.frequencies.iter().zip(out.chunks_exact_mut(NUMBERS * T::LANES)) {
-                let [k, mirror] = places.map(|place| place * T::LANES..(place + 1) * T::LANES);
-                let (first, second) = out.split_at_mut(2 * T::LANES);
-                first[..T::LANES].copy_from_slice(&canvas.re[k.clone()]);
-                first[T::LANES..].copy_from_slice(&canvas.im[k]);
-                second[..T::LANES].copy_from_slice(&canvas.re[mirror.clone()]);
-                second[T::LANES..].iter_mut().zip(&canvas.im[mirror]).for_each(|(to, &x)| *to = T::zero() - x);
-            }
+            Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for (&[k, mirror], out) in
+                        spectral.frequencies.0.iter().zip(out.chunks_exact_mut(NUMBERS * T::LANES))
+                    {
+                        let (k, mirror) = (k * T::LANES, mirror * T::LANES);
+                        out[..T::LANES].copy_from_slice(&canvas.re[k..][..T::LANES]);
+                        out[T::LANES..][..T::LANES].copy_from_slice(&canvas.im[k..][..T::LANES]);
+                        out[2 * T::LANES..][..T::LANES].copy_from_slice(&canvas.re[mirror..][..T::LANES]);
+                        negated(&canvas.im[mirror..], &mut out[3 * T::LANES..]);
+                    }
+                },
+            );
         });
         Self { data, order: Order::Planes, pairs: pairs.len(), channels }
     }
@@ -122,7 +135,13 @@ impl<T: Real> Spectra<T> {
     }
 
     /// Where the numbers of a frequency, [k or -k][re or im], begin.
-    fn place(&self, frequencies: usize, frequency: usize, (pair, channel): (usize, usize), [mirror, part]: [usize; 2]) -> usize {
+    fn place(
+        &self,
+        frequencies: usize,
+        frequency: usize,
+        (pair, channel): (usize, usize),
+        [mirror, part]: [usize; 2],
+    ) -> usize {
         T::LANES
             * match self.order {
                 Order::Planes => {
@@ -141,13 +160,16 @@ impl<T: Real> Spectra<T> {
     /// One frequency's matrix, ([re, im] x channel, columns).
     pub(super) fn gather(&self, frequency: usize, out: &mut Vec<T>) {
         let frequencies = self.frequencies();
-        out.clear();
+        out.resize(2 * self.channels * self.columns(), T::zero());
+        let mut to = out.chunks_exact_mut(T::LANES);
         for part in 0..2 {
             for channel in 0..self.channels {
                 for pair in 0..self.pairs {
                     for mirror in 0..2 {
                         let at = self.place(frequencies, frequency, (pair, channel), [mirror, part]);
-                        out.extend_from_slice(&self.data[at..at + T::LANES]);
+                        if let Some(to) = to.next() {
+                            to[..T::LANES].copy_from_slice(&self.data[at..][..T::LANES]);
+                        }
                     }
                 }
             }
@@ -156,18 +178,28 @@ impl<T: Real> Spectra<T> {
 
     /// Transforms a plane back: the two groups of the pair are its real and imaginary part, sound in the first `rows` rows.
     pub(super) fn plane(&self, spectral: &Spectral<T>, at: (usize, usize), rows: usize, canvas: &mut Canvas<T>) {
-        spectral.plane.clear(canvas);
+        spectral.plane.resize(canvas);
         let frequencies = self.frequencies();
-        for (frequency, places) in spectral.frequencies.iter().enumerate() {
-            let numbers = |mirror: usize, part: usize| {
-                &self.data[self.place(frequencies, frequency, at, [mirror, part])..][..T::LANES]
-            };
-            let [k, mirror] = places.map(|place| place * T::LANES..(place + 1) * T::LANES);
-            canvas.re[mirror.clone()].copy_from_slice(numbers(1, 0));
-            canvas.im[mirror].iter_mut().zip(numbers(1, 1)).for_each(|(to, &x)| *to = T::zero() - x);
-            canvas.re[k.clone()].copy_from_slice(numbers(0, 0));
-            canvas.im[k].copy_from_slice(numbers(0, 1));
-        }
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (frequency, &[k, mirror]) in spectral.frequencies.0.iter().enumerate() {
+                    let numbers = |mirror: usize, part: usize| {
+                        &self.data[self.place(frequencies, frequency, at, [mirror, part])..][..T::LANES]
+                    };
+                    let (k, mirror) = (k * T::LANES, mirror * T::LANES);
+                    canvas.re[mirror..][..T::LANES].copy_from_slice(numbers(1, 0));
+                    negated(numbers(1, 1), &mut canvas.im[mirror..]);
+                    canvas.re[k..][..T::LANES].copy_from_slice(numbers(0, 0));
+                    canvas.im[k..][..T::LANES].copy_from_slice(numbers(0, 1));
+                }
+            },
+        );
         spectral.plane.inverse(rows, canvas);
     }
+}
+
+#[inline(always)]
+fn negated<T: Real>(from: &[T], to: &mut [T]) {
+    to[..T::LANES].iter_mut().zip(&from[..T::LANES]).for_each(|(to, &x)| *to = T::zero() - x);
 }

@@ -17,6 +17,7 @@ mod dft;
 mod filters;
 mod images;
 mod plane;
+mod workspace;
 
 use super::epilogue::{Epilogue, Planes, Scratch};
 use super::geometry::Geometry;
@@ -25,8 +26,10 @@ use crate::ops::product::{Matrix, product};
 use crate::ops::real::Real;
 use images::{Frequencies, Spectra};
 use plane::{Canvas, Plane};
+use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
+use workspace::Buffer;
 
 pub(super) use cost::{dense_backward_pays, forward_pays, scattered_backward_pays};
 
@@ -36,8 +39,13 @@ const BLOCK_BYTES: usize = 48 << 20;
 /// Whether all numbers are finite: one that is not would spoil every pixel of two images.
 pub(super) fn are_finite<T: Real>(values: &[&[T]]) -> bool {
     values.iter().all(|values| {
-        // The difference of a finite number with itself is zero, of any other NaN.
-        values.par_chunks(1 << 14).all(|values| values.iter().fold(T::zero(), |sum, &x| sum + (x - x)) == T::zero())
+        values.par_chunks(1 << 14).all(|values| {
+            Arch::new().dispatch(
+                #[inline(always)]
+                // Zero times a finite number is zero, times any other NaN.
+                || values.iter().fold(true, |finite, &x| finite & (x * T::zero() == T::zero())),
+            )
+        })
     })
 }
 
@@ -57,7 +65,8 @@ impl<'a, T: Real> Spectral<'a, T> {
     /// The pairs of groups of images, some at a time.
     fn blocks(&self) -> Vec<Range<usize>> {
         let pairs = groups::<T>(self.geometry.images).div_ceil(2);
-        let bytes = (self.geometry.channels + self.geometry.filters) * self.plane.pixels() * 2 * T::LANES * size_of::<T>();
+        let bytes =
+            (self.geometry.channels + self.geometry.filters) * self.plane.pixels() * 2 * T::LANES * size_of::<T>();
         let most = (BLOCK_BYTES / bytes).clamp(1, pairs.max(1));
         (0..pairs).step_by(most).map(|first| first..pairs.min(first + most)).collect()
     }
@@ -81,13 +90,7 @@ pub(super) fn forward<T: Real>(
     for pairs in spectral.blocks() {
         let images = Spectra::of_images(&spectral, input, pairs.clone());
         let maps = spectral.apply(&filters, &images, false);
-        let groups = 2 * pairs.start..(2 * pairs.end).min(groups::<T>(geometry.images));
-        // (group, filter) -> (pair, filter, [group])
-        let mut by_pair: Vec<Vec<_>> = (0..pairs.len() * geometry.filters).map(|_| Vec::with_capacity(2)).collect();
-        for (i, task) in tasks.by_ref().take(groups.len() * geometry.filters).enumerate() {
-            by_pair[i / geometry.filters / 2 * geometry.filters + i % geometry.filters].push(task);
-        }
-        by_pair.into_par_iter().enumerate().for_each_init(
+        by_pair(&mut tasks, pairs.len(), geometry.filters).into_par_iter().enumerate().for_each_init(
             <(Canvas<T>, Scratch<T>)>::default,
             |(canvas, scratch), (i, tasks)| {
                 let (pair, filter) = (i / geometry.filters, i % geometry.filters);
@@ -131,13 +134,9 @@ pub(super) fn backward<T: Real>(
         }
         let Some(filters) = &filters else { continue };
         let images = spectral.apply(filters, &grads, true);
-        let groups = 2 * pairs.start..(2 * pairs.end).min(groups::<T>(geometry.images));
-        let mut by_pair: Vec<Vec<_>> = (0..pairs.len() * geometry.channels).map(|_| Vec::with_capacity(2)).collect();
-        for (i, task) in tasks.by_ref().take(groups.len() * geometry.channels).enumerate() {
-            by_pair[i / geometry.channels / 2 * geometry.channels + i % geometry.channels].push(task);
-        }
         let ((rows, top), (columns, left)) = geometry.inside();
-        by_pair.into_par_iter().enumerate().for_each_init(Canvas::default, |canvas, (i, tasks)| {
+        let tasks = by_pair(&mut tasks, pairs.len(), geometry.channels);
+        tasks.into_par_iter().enumerate().for_each_init(Canvas::default, |canvas, (i, tasks)| {
             images.plane(&spectral, (i / geometry.channels, i % geometry.channels), geometry.padded().0, canvas);
             for (half, mut planes) in tasks.into_iter().enumerate() {
                 let part = if half == 0 { &canvas.re } else { &canvas.im };
@@ -155,8 +154,10 @@ pub(super) fn backward<T: Real>(
 
 impl<T: Real> Spectral<'_, T> {
     /// Zeros for the spectra of the weights.
-    fn zeros(&self) -> Vec<T> {
-        vec![T::zero(); self.frequencies.len() * 2 * self.geometry.filters * self.geometry.channels]
+    fn zeros(&self) -> Buffer<T> {
+        let mut zeros = Buffer::new(self.frequencies.len() * 2 * self.geometry.filters * self.geometry.channels);
+        zeros.fill(T::zero());
+        zeros
     }
 
     /// The spectra of the maps from those of the images; `transposed`, those of the images' gradients from those of the maps'.
@@ -164,13 +165,14 @@ impl<T: Real> Spectral<'_, T> {
         let (o, c) = (self.geometry.filters, self.geometry.channels);
         let columns = spectra.columns();
         let to = if transposed { c } else { o };
-        let mut out = vec![T::zero(); self.frequencies.len() * 2 * to * columns];
+        let mut out = Buffer::new(self.frequencies.len() * 2 * to * columns);
         out.par_chunks_exact_mut(2 * to * columns).enumerate().for_each_init(
             <(Vec<T>, Vec<T>)>::default,
             |(gathered, block), (frequency, out)| {
                 spectra.gather(frequency, gathered);
                 block_matrix(&filters[frequency * 2 * o * c..][..2 * o * c], (o, c), block);
-                let (matrix, x) = (Matrix::new(block, 2 * o, 2 * c), Matrix::new(gathered, gathered.len() / columns, columns));
+                let (matrix, x) =
+                    (Matrix::new(block, 2 * o, 2 * c), Matrix::new(gathered, gathered.len() / columns, columns));
                 product(out, if transposed { matrix.t() } else { matrix }, x);
             },
         );
@@ -191,9 +193,7 @@ impl<T: Real> Spectral<'_, T> {
                 let (re, im) = sums.split_at_mut(o * c);
                 let (upper, lower) = products.split_at(2 * o * c);
                 let rows = upper.chunks_exact(2 * c).zip(lower.chunks_exact(2 * c));
-                for (((re, im), (upper, lower)), _) in
-                    re.chunks_exact_mut(c).zip(im.chunks_exact_mut(c)).zip(rows).zip(0..o)
-                {
+                for ((re, im), (upper, lower)) in re.chunks_exact_mut(c).zip(im.chunks_exact_mut(c)).zip(rows) {
                     // conj(g) x
                     for i in 0..c {
                         re[i] += upper[i] + lower[c + i];
@@ -203,6 +203,16 @@ impl<T: Real> Spectral<'_, T> {
             },
         );
     }
+}
+
+/// The next tasks, one for each group of images and each channel, as pairs of those of two groups: (pair, channel, [group]). The last pair of a batch may be
+/// of one group.
+fn by_pair<A>(tasks: &mut impl Iterator<Item = A>, pairs: usize, channels: usize) -> Vec<Vec<A>> {
+    let mut out: Vec<Vec<A>> = (0..pairs * channels).map(|_| Vec::with_capacity(2)).collect();
+    for (i, task) in tasks.take(2 * pairs * channels).enumerate() {
+        out[i / channels / 2 * channels + i % channels].push(task);
+    }
+    out
 }
 
 /// Conjugated weights as a real matrix that multiplies (re, im): [[re, im], [-im, re]], (2 O, 2 C).

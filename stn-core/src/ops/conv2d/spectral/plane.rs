@@ -38,15 +38,16 @@ impl<T: Real> Plane<T> {
         self.columns.len * self.rows.len
     }
 
-    /// Operations on vectors that one transform takes, about.
-    pub(super) fn work(&self) -> usize {
-        self.columns.len * self.rows.work() + self.rows.len * self.columns.work()
-    }
-
     /// Makes room for a plane, all zero.
     pub(super) fn clear(&self, canvas: &mut Canvas<T>) {
+        canvas.re.clear();
+        canvas.im.clear();
+        self.resize(canvas);
+    }
+
+    /// Makes room for a plane, whatever is in it.
+    pub(super) fn resize(&self, canvas: &mut Canvas<T>) {
         for part in [&mut canvas.re, &mut canvas.im] {
-            part.clear();
             part.resize(self.pixels() * T::LANES, T::zero());
         }
         for signal in &mut canvas.signals {
@@ -84,12 +85,18 @@ impl<T: Real> WithSimd for Transform<'_, T> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let width = self.plane.rows.len;
         if self.rows_first {
-            (0..self.rows).for_each(|y| self.line(simd, &self.plane.rows, (y * width, 1), width));
+            for y in 0..self.rows {
+                self.line(simd, &self.plane.rows, (y * width, 1), width);
+            }
         }
         let filled = if self.rows_first { self.rows } else { self.plane.columns.len };
-        (0..width).for_each(|x| self.line(simd, &self.plane.columns, (x, width), filled));
+        for x in 0..width {
+            self.line(simd, &self.plane.columns, (x, width), filled);
+        }
         if !self.rows_first {
-            (0..self.rows).for_each(|y| self.line(simd, &self.plane.rows, (y * width, 1), width));
+            for y in 0..self.rows {
+                self.line(simd, &self.plane.rows, (y * width, 1), width);
+            }
         }
     }
 }
@@ -102,18 +109,15 @@ impl<T: Real> Transform<'_, T> {
         let (signal, other) = (&mut signal[..dft.buffer()], &mut other[..dft.buffer()]);
         let half = signal.len() / 2;
         for (part, to) in [&*self.re, &*self.im].into_iter().zip(signal.chunks_exact_mut(half)) {
-            for (i, to) in to.chunks_exact_mut(T::LANES).enumerate() {
-                if i < filled {
-                    to.copy_from_slice(&part[(first + i * step) * T::LANES..][..T::LANES]);
-                } else {
-                    to.fill(T::zero());
-                }
+            for i in 0..filled {
+                to[i * T::LANES..][..T::LANES].copy_from_slice(&part[(first + i * step) * T::LANES..][..T::LANES]);
             }
+            to[filled * T::LANES..].fill(T::zero());
         }
         let result = dft.run(simd, signal, other);
         for (part, from) in [&mut *self.re, &mut *self.im].into_iter().zip(result.chunks_exact(half)) {
-            for (i, from) in from.chunks_exact(T::LANES).enumerate() {
-                part[(first + i * step) * T::LANES..][..T::LANES].copy_from_slice(from);
+            for i in 0..dft.len {
+                part[(first + i * step) * T::LANES..][..T::LANES].copy_from_slice(&from[i * T::LANES..][..T::LANES]);
             }
         }
     }
