@@ -34,6 +34,9 @@ pub struct Changes {
     /// Another base learning rate
     #[arg(long, allow_negative_numbers = true)]
     pub lr: Option<f64>,
+    /// Another weight decay, for AdamW
+    #[arg(long, allow_negative_numbers = true)]
+    pub weight_decay: Option<f64>,
     /// Another ratio of the localisation nets' learning rate to the base
     #[arg(long, allow_negative_numbers = true)]
     pub localisation_lr_scale: Option<f64>,
@@ -45,8 +48,8 @@ pub struct Changes {
 impl Changes {
     /// The options that ask for them, with their values.
     pub fn options(&self) -> Vec<(&'static str, String)> {
-        let Self { steps, lr, localisation_lr_scale, holdout } = self;
-        let numbers = [("lr", lr), ("localisation-lr-scale", localisation_lr_scale)];
+        let Self { steps, lr, weight_decay, localisation_lr_scale, holdout } = self;
+        let numbers = [("lr", lr), ("weight-decay", weight_decay), ("localisation-lr-scale", localisation_lr_scale)];
         let numbers = numbers.into_iter().filter_map(|(option, value)| Some((option, value.as_ref()?.to_string())));
         let steps = steps.map(|steps| ("steps", steps.to_string()));
         steps.into_iter().chain(numbers).chain(holdout.then(|| ("holdout", String::new()))).collect()
@@ -101,7 +104,7 @@ impl Budget {
     /// # Errors
     /// On zero steps, and on rates that are not positive numbers.
     pub fn changed(mut self, changes: &Changes) -> Result<Self> {
-        let Changes { steps, lr, localisation_lr_scale, holdout } = changes;
+        let Changes { steps, lr, weight_decay, localisation_lr_scale, holdout } = changes;
         if *changes == Changes::default() {
             return Ok(self);
         }
@@ -117,6 +120,17 @@ impl Budget {
         if let Some(changed) = lr {
             let (OptimiserConfig::Sgd { lr, .. } | OptimiserConfig::Adamw { lr, .. }) = &mut self.optimiser;
             *lr = *changed;
+        }
+        if let Some(changed) = weight_decay {
+            ensure!(
+                changed.is_finite() && *changed >= 0.0,
+                "a weight decay is 0 or more, got --weight-decay {changed}"
+            );
+            let OptimiserConfig::Adamw { weight_decay, .. } = &mut self.optimiser else {
+                bail!("--weight-decay is for AdamW; this budget trains with SGD")
+            };
+            *weight_decay = *changed;
+            self.name += &format!("-weight-decay-{changed}");
         }
         self.localisation_lr_scale = localisation_lr_scale.unwrap_or(self.localisation_lr_scale);
         if *holdout {
@@ -208,6 +222,11 @@ mod tests {
         assert!(refused(Changes { steps: Some(0), ..Changes::default() }).contains("at least one step"));
         assert!(refused(Changes { lr: Some(-1.0), ..Changes::default() }).contains("--lr -1"));
         assert!(refused(Changes { localisation_lr_scale: Some(f64::NAN), ..Changes::default() }).contains("NaN"));
+        let decay = Changes { weight_decay: Some(-0.1), ..Changes::default() };
+        assert!(refused(decay.clone()).contains("--weight-decay -0.1"));
+        assert!(Budget::paper().changed(&decay).is_err());
+        let decay = Changes { weight_decay: Some(0.1), ..Changes::default() };
+        assert!(Budget::paper().changed(&decay).unwrap_err().to_string().contains("AdamW"));
     }
 
     #[test]
@@ -217,10 +236,16 @@ mod tests {
         let budget = Budget::paper().changed(&Changes { steps: Some(300), ..Changes::default() })?;
         assert_eq!((budget.name.as_str(), budget.steps), ("custom-300", 300));
         assert_eq!(budget.optimiser, Budget::paper().optimiser);
-        let changes = Changes { steps: None, lr: Some(1e-3), localisation_lr_scale: Some(0.1), holdout: true };
+        let changes = Changes {
+            lr: Some(1e-3),
+            weight_decay: Some(0.2),
+            localisation_lr_scale: Some(0.1),
+            holdout: true,
+            ..Changes::default()
+        };
         let budget = full.changed(&changes)?;
-        assert_eq!(budget.name, "custom-28125-lr-0.001-localisation-lr-scale-0.1-holdout");
-        assert_eq!(budget.optimiser, OptimiserConfig::Adamw { lr: 1e-3, weight_decay: 0.01 });
+        assert_eq!(budget.name, "custom-28125-lr-0.001-localisation-lr-scale-0.1-weight-decay-0.2-holdout");
+        assert_eq!(budget.optimiser, OptimiserConfig::Adamw { lr: 1e-3, weight_decay: 0.2 });
         assert!(budget.holdout && budget.describe().contains("localisation nets x 0.1"));
         Ok(())
     }
