@@ -1,7 +1,7 @@
 //! The command line: from words to a request, and from a request to what does it.
 
 use crate::budget::{Budget, Changes};
-use crate::data::{Distortion, Mnist, Source, addition, pack};
+use crate::data::{Distortion, Hub, Mnist, Source, addition, pack, svhn};
 use crate::experiments::{self, Experiment, TEST_SEED};
 use crate::look::{Image, look};
 use crate::metrics::Spread;
@@ -81,6 +81,20 @@ enum Data {
         data: Distortion,
         /// The sheet
         #[arg(long, default_value = "preview.png")]
+        out: PathBuf,
+        #[command(flatten)]
+        source: SourceArgs,
+    },
+    /// Write a sheet of house numbers, cropped, with the boxes of their digits, as a PNG
+    Numbers {
+        /// Pixels of a side: 64 or 128
+        #[arg(long, default_value_t = 128)]
+        side: usize,
+        /// How many
+        #[arg(long, default_value_t = 40)]
+        count: usize,
+        /// The sheet
+        #[arg(long, default_value = "numbers.png")]
         out: PathBuf,
         #[command(flatten)]
         source: SourceArgs,
@@ -319,6 +333,14 @@ fn data(command: Data) -> Result<()> {
                 .save_with_format(&out, image::ImageFormat::Png)
                 .with_context(|| format!("cannot write {}", out.display()))?;
             crate::say!("the first 64 test images under {data}, from {}: {}", mnist.source, out.display());
+        }
+        Data::Numbers { side, count, out, source } => {
+            ensure!(matches!(side, 64 | 128), "crops have a side of 64 or 128 pixels, got --side {side}");
+            let (sheet, what) = svhn::sheet(&Hub::from_env(), source.source, source.offline, side, count)?;
+            sheet
+                .save_with_format(&out, image::ImageFormat::Png)
+                .with_context(|| format!("cannot write {}", out.display()))?;
+            crate::say!("{what}, crops of {side} px: {}", out.display());
         }
         Data::Pack { idx, out } => {
             pack::pack_mnist(&idx, &out)?;
