@@ -1,6 +1,7 @@
 //! The command line: from words to a request, and from a request to what does it.
 
 use crate::budget::{Budget, Changes};
+use crate::data::svhn::TrainingSplit;
 use crate::data::{Distortion, Hub, Mnist, Source, addition, pack, svhn};
 use crate::experiments::{self, Experiment, TEST_SEED};
 use crate::look::{Image, look};
@@ -143,6 +144,9 @@ struct Reproduce {
     /// For colocalisation: the run of a CNN of mnist that compares windows [default: the CNN on R, quick, trained first where it is not there]
     #[arg(long, value_name = "RUN")]
     encoder: Option<PathBuf>,
+    /// For svhn from the hub: all (train and extra, 2.3 GB) or train (390 MB)
+    #[arg(long, default_value = "all")]
+    split: TrainingSplit,
     /// Train only the i-th of n parts of the runs, counted from 0: 0/4
     #[arg(long, default_value = "0/1")]
     shard: Shard,
@@ -212,6 +216,7 @@ fn request(args: Reproduce) -> Result<Request> {
         out: args.out,
         finished: args.finished,
         encoder: args.encoder,
+        split: args.split,
         source: args.source.source,
         offline: args.source.offline,
         cadence: Cadence { checkpoint: args.checkpoint_every, ..Default::default() },

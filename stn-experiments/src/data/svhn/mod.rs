@@ -124,6 +124,24 @@ impl Svhn {
         Self::synthetic(hub, side, &if offline { "--offline".into() } else { reason })
     }
 
+    /// The test images alone, and where they came from.
+    ///
+    /// # Errors
+    ///
+    /// As [`Svhn::load`].
+    pub fn load_test(hub: &Hub, source: Source, offline: bool, side: usize) -> Result<(NumberSet, DataSource)> {
+        if source == Source::Hub {
+            let names = hub.names(&REPOSITORY, FOLDER, "test", offline)?;
+            let files = names.iter().map(|name| Ok(Arc::new(hub_crops(hub, name, offline, side)?.0)));
+            let files = files.collect::<Result<Vec<_>>>()?;
+            let commit = REPOSITORY.revision.to_string();
+            let range = 0..files.iter().map(|crops| crops.len()).sum();
+            return Ok((NumberSet { files, range }, DataSource::Hub { repository: REPOSITORY.id.into(), commit }));
+        }
+        let svhn = Self::load(hub, source, offline, side, TrainingSplit::Train)?;
+        Ok((svhn.test, svhn.source))
+    }
+
     fn from_hub(hub: &Hub, offline: bool, side: usize, split: TrainingSplit) -> Result<Self> {
         let mut commit = String::new();
         let mut load = |split: &str| -> Result<Vec<Arc<Crops>>> {
