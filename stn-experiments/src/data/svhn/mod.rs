@@ -170,15 +170,20 @@ impl Svhn {
     ///
     /// When they cannot be written.
     pub fn synthetic(hub: &Hub, side: usize, reason: &str) -> Result<Self> {
-        let what = format!("house numbers {VERSION}");
         let folder = crops_folder(hub).join(format!("synthetic-house-numbers-{VERSION}")).join(side.to_string());
+        Self::synthetic_in(&folder, side, SYNTHETIC, reason)
+    }
+
+    /// The first numbers of each split, in files of a folder.
+    pub(crate) fn synthetic_in(folder: &Path, side: usize, counts: [u64; 2], reason: &str) -> Result<Self> {
+        let what = format!("house numbers {VERSION}");
         let mut mnist: Option<Mnist> = None;
         let mut load = |split: usize, name: &str| -> Result<Vec<Arc<Crops>>> {
             let path = folder.join(format!("{name}.safetensors"));
             if !path.exists() {
                 crate::warn!(
                     "making {} synthetic house numbers ({name}, {side} px): {}",
-                    SYNTHETIC[split],
+                    counts[split],
                     path.display()
                 );
                 let mnist = match &mut mnist {
@@ -186,7 +191,7 @@ impl Svhn {
                     none => none.insert(Mnist::embedded("asked for")?),
                 };
                 let digits = if split == 0 { &mnist.train } else { &mnist.test };
-                write_synthetic(&path, side, digits, split as u64, SYNTHETIC[split])?;
+                write_synthetic(&path, side, digits, split as u64, counts[split])?;
             }
             Ok(vec![Arc::new(Crops::open(&path, side)?)])
         };

@@ -224,3 +224,87 @@ pub fn load(dir: &RunDir) -> Result<(Settings, SvhnNetwork)> {
     load_weights(dir, &vars)?;
     Ok((settings, network))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{MODEL_FILE, SAMPLES_FILE};
+    use crate::train::Cadence;
+
+    #[test]
+    fn a_stopped_run_goes_on_and_ends_as_one_that_was_not() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let numbers = Numbers::new(Svhn::synthetic_in(&folder.path().join("data"), 64, [40, 12], "asked for")?);
+        let budget = Budget { steps: 3, batch: 8, ..Budget::named("quick", HouseNumbers.budgets())? };
+        let run = |runs: &str, stop: &Stop| {
+            let runs = folder.path().join(runs);
+            let run = Run {
+                experiment: &HouseNumbers,
+                data: "64".into(),
+                model: SvhnModel::Multi.id().into(),
+                seed: 1,
+                budget: &budget,
+                runs: &runs,
+                finished: None,
+                cadence: Cadence::default(),
+            };
+            Ok::<_, anyhow::Error>((perform(&run, true, &numbers, stop)?, run.dir()))
+        };
+        let (status, whole) = run("whole", &Stop::new())?;
+        let Status::Finished(result) = status else { panic!("{status:?}") };
+        assert!(result.val_error_percent.is_some() && result.details.contains_key("length_error_percent"));
+
+        let stop = Stop::new();
+        stop.request();
+        assert!(matches!(run("stopped", &stop)?.0, Status::Interrupted { step: 1 }));
+        let (_, stopped) = run("stopped", &Stop::new())?;
+        for file in [MODEL_FILE, SAMPLES_FILE] {
+            let read = |dir: &RunDir| std::fs::read(dir.path().join(file));
+            assert!(
+                read(&whole)? == read(&stopped)?,
+                "{file} differs: dropout depends on the step, not on what came before"
+            );
+        }
+
+        // Its figures are drawn from what the run left, and its network can be had again.
+        let figures = HouseNumbers.figures(folder.path(), &whole, &result)?;
+        assert_eq!(figures.len(), 3, "{figures:?}");
+        for Figure { file, .. } in &figures {
+            assert!(folder.path().join(format!("{file}.png")).exists());
+        }
+        let (_, network) = load(&whole)?;
+        let score = Score::of(&network, &numbers.svhn.test)?;
+        assert_eq!(vec![score.sequence_error_percent], result.error_percent_draws);
+        let findings = HouseNumbers.findings(&[&result])?;
+        assert!(
+            findings.contains("synthetic house numbers, not SVHN") && findings.contains("| 64 px | ST-CNN Multi |")
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn of_real_numbers_no_pixel_is_kept() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let svhn = Svhn::synthetic_in(folder.path(), 64, [40, 12], "asked for")?;
+        let vars = SeededVarMap::new(0);
+        let vb = vars.var_builder(DType::F32, &Device::Cpu);
+        let network = crate::models::svhn::svhn(SvhnModel::Multi, SvhnConfig::narrow(64), &DropoutRng::new(0), vb)?;
+        let real = DataSource::Hub { repository: "a/b".into(), commit: "c".into() };
+        let kept = samples::samples(&network, &svhn.test, &real)?;
+        for (name, tensor) in &kept {
+            assert!(tensor.rank() == 2, "{name} {:?}", tensor.shape());
+        }
+        assert!(kept.contains_key("theta4") && kept.contains_key("read"));
+        Ok(())
+    }
+
+    #[test]
+    fn the_paper_budget_is_the_papers() -> Result<()> {
+        let paper = Budget::named("paper", HouseNumbers.budgets())?;
+        assert_eq!((paper.steps, paper.batch, paper.localisation_lr_scale), (400_000, 128, 0.1));
+        assert!(paper.describe().contains("SGD 0.01 with decay 0.0005"), "{}", paper.describe());
+        assert!((paper.learning_rate(80_000) - 1e-3).abs() < 1e-12);
+        assert!(side("64").is_ok() && side("32").unwrap_err().to_string().contains("64 or 128"));
+        Ok(())
+    }
+}
