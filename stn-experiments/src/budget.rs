@@ -15,6 +15,9 @@ pub enum OptimiserConfig {
         lr: f64,
         /// Momentum; 0 for none.
         momentum: f64,
+        /// The part of each weight that is added to its gradient. Where it is 0, files do not speak of it.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        weight_decay: f64,
     },
     /// Adam with decoupled weight decay.
     Adamw {
@@ -34,6 +37,9 @@ pub struct Changes {
     /// Another base learning rate
     #[arg(long, allow_negative_numbers = true)]
     pub lr: Option<f64>,
+    /// Another weight decay
+    #[arg(long, allow_negative_numbers = true)]
+    pub weight_decay: Option<f64>,
     /// Another ratio of the localisation nets' learning rate to the base
     #[arg(long, allow_negative_numbers = true)]
     pub localisation_lr_scale: Option<f64>,
@@ -45,8 +51,8 @@ pub struct Changes {
 impl Changes {
     /// The options that ask for them, with their values.
     pub fn options(&self) -> Vec<(&'static str, String)> {
-        let Self { steps, lr, localisation_lr_scale, holdout } = self;
-        let numbers = [("lr", lr), ("localisation-lr-scale", localisation_lr_scale)];
+        let Self { steps, lr, weight_decay, localisation_lr_scale, holdout } = self;
+        let numbers = [("lr", lr), ("weight-decay", weight_decay), ("localisation-lr-scale", localisation_lr_scale)];
         let numbers = numbers.into_iter().filter_map(|(option, value)| Some((option, value.as_ref()?.to_string())));
         let steps = steps.map(|steps| ("steps", steps.to_string()));
         steps.into_iter().chain(numbers).chain(holdout.then(|| ("holdout", String::new()))).collect()
@@ -101,7 +107,7 @@ impl Budget {
     /// # Errors
     /// On zero steps, and on rates that are not positive numbers.
     pub fn changed(mut self, changes: &Changes) -> Result<Self> {
-        let Changes { steps, lr, localisation_lr_scale, holdout } = changes;
+        let Changes { steps, lr, weight_decay, localisation_lr_scale, holdout } = changes;
         if *changes == Changes::default() {
             return Ok(self);
         }
@@ -117,6 +123,16 @@ impl Budget {
         if let Some(changed) = lr {
             let (OptimiserConfig::Sgd { lr, .. } | OptimiserConfig::Adamw { lr, .. }) = &mut self.optimiser;
             *lr = *changed;
+        }
+        if let Some(changed) = weight_decay {
+            ensure!(
+                changed.is_finite() && *changed >= 0.0,
+                "a weight decay is 0 or more, got --weight-decay {changed}"
+            );
+            let (OptimiserConfig::Sgd { weight_decay, .. } | OptimiserConfig::Adamw { weight_decay, .. }) =
+                &mut self.optimiser;
+            *weight_decay = *changed;
+            self.name += &format!("-weight-decay-{changed}");
         }
         self.localisation_lr_scale = localisation_lr_scale.unwrap_or(self.localisation_lr_scale);
         if *holdout {
@@ -152,7 +168,7 @@ impl Budget {
             name: "paper".into(),
             steps: 150_000,
             batch: 256,
-            optimiser: OptimiserConfig::Sgd { lr: 0.01, momentum: 0.0 },
+            optimiser: OptimiserConfig::Sgd { lr: 0.01, momentum: 0.0, weight_decay: 0.0 },
             localisation_lr_scale: 1.0,
             schedule: Schedule::StepDecay { every: 50_000, factor: 0.1 },
             holdout: false,
@@ -163,8 +179,13 @@ impl Budget {
     /// Steps, optimiser and schedule in words.
     pub fn describe(&self) -> String {
         let optimiser = match self.optimiser {
-            OptimiserConfig::Sgd { lr, momentum: 0.0 } => format!("SGD {lr}"),
-            OptimiserConfig::Sgd { lr, momentum } => format!("SGD {lr} with momentum {momentum}"),
+            OptimiserConfig::Sgd { lr, momentum, weight_decay } => {
+                let part = |name: &str, value: f64| if value == 0.0 { None } else { Some(format!("{name} {value}")) };
+                let parts: Vec<_> =
+                    [part("momentum", momentum), part("decay", weight_decay)].into_iter().flatten().collect();
+                let with = if parts.is_empty() { String::new() } else { format!(" with {}", parts.join(" and ")) };
+                format!("SGD {lr}{with}")
+            }
             OptimiserConfig::Adamw { lr, weight_decay } => format!("AdamW {lr} with decay {weight_decay}"),
         };
         let schedule = match self.schedule {
@@ -185,6 +206,11 @@ impl Budget {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(decay: &f64) -> bool {
+    *decay == 0.0
+}
+
 fn same_rate() -> f64 {
     1.0
 }
@@ -199,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_names_and_bad_values_are_refused() {
+    fn unknown_names_and_bad_values_are_refused() -> Result<()> {
         let error = Budget::named("fast", Budget::mnist()).unwrap_err().to_string();
         assert_eq!(error, "unknown budget `fast`; there are quick, full, paper");
         let error = Budget::named("paper", vec![Budget::quick()]).unwrap_err().to_string();
@@ -208,6 +234,12 @@ mod tests {
         assert!(refused(Changes { steps: Some(0), ..Changes::default() }).contains("at least one step"));
         assert!(refused(Changes { lr: Some(-1.0), ..Changes::default() }).contains("--lr -1"));
         assert!(refused(Changes { localisation_lr_scale: Some(f64::NAN), ..Changes::default() }).contains("NaN"));
+        let decay = Changes { weight_decay: Some(-0.1), ..Changes::default() };
+        assert!(refused(decay.clone()).contains("--weight-decay -0.1"));
+        assert!(Budget::paper().changed(&decay).is_err());
+        let decay = Changes { weight_decay: Some(5e-4), ..Changes::default() };
+        assert!(Budget::paper().changed(&decay)?.describe().contains("SGD 0.01 with decay 0.0005"));
+        Ok(())
     }
 
     #[test]
@@ -217,10 +249,16 @@ mod tests {
         let budget = Budget::paper().changed(&Changes { steps: Some(300), ..Changes::default() })?;
         assert_eq!((budget.name.as_str(), budget.steps), ("custom-300", 300));
         assert_eq!(budget.optimiser, Budget::paper().optimiser);
-        let changes = Changes { steps: None, lr: Some(1e-3), localisation_lr_scale: Some(0.1), holdout: true };
+        let changes = Changes {
+            lr: Some(1e-3),
+            weight_decay: Some(0.2),
+            localisation_lr_scale: Some(0.1),
+            holdout: true,
+            ..Changes::default()
+        };
         let budget = full.changed(&changes)?;
-        assert_eq!(budget.name, "custom-28125-lr-0.001-localisation-lr-scale-0.1-holdout");
-        assert_eq!(budget.optimiser, OptimiserConfig::Adamw { lr: 1e-3, weight_decay: 0.01 });
+        assert_eq!(budget.name, "custom-28125-lr-0.001-localisation-lr-scale-0.1-weight-decay-0.2-holdout");
+        assert_eq!(budget.optimiser, OptimiserConfig::Adamw { lr: 1e-3, weight_decay: 0.2 });
         assert!(budget.holdout && budget.describe().contains("localisation nets x 0.1"));
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! The command line: from words to a request, and from a request to what does it.
 
 use crate::budget::{Budget, Changes};
-use crate::data::{Distortion, Mnist, Source, addition, pack};
+use crate::data::svhn::TrainingSplit;
+use crate::data::{Distortion, Hub, Mnist, Source, addition, pack, svhn};
 use crate::experiments::{self, Experiment, TEST_SEED};
 use crate::look::{Image, look};
 use crate::metrics::Spread;
@@ -85,6 +86,20 @@ enum Data {
         #[command(flatten)]
         source: SourceArgs,
     },
+    /// Write a sheet of house numbers, cropped, with the boxes of their digits, as a PNG
+    Numbers {
+        /// Pixels of a side: 64 or 128
+        #[arg(long, default_value_t = 128)]
+        side: usize,
+        /// How many
+        #[arg(long, default_value_t = 40)]
+        count: usize,
+        /// The sheet
+        #[arg(long, default_value = "numbers.png")]
+        out: PathBuf,
+        #[command(flatten)]
+        source: SourceArgs,
+    },
     /// Make the embedded parquet files from the original idx files
     Pack {
         /// The folder with train-images-idx3-ubyte and the other three
@@ -129,6 +144,9 @@ struct Reproduce {
     /// For colocalisation: the run of a CNN of mnist that compares windows [default: the CNN on R, quick, trained first where it is not there]
     #[arg(long, value_name = "RUN")]
     encoder: Option<PathBuf>,
+    /// For svhn from the hub: all (train and extra, 2.3 GB) or train (390 MB)
+    #[arg(long, default_value = "all")]
+    split: TrainingSplit,
     /// Train only the i-th of n parts of the runs, counted from 0: 0/4
     #[arg(long, default_value = "0/1")]
     shard: Shard,
@@ -198,6 +216,7 @@ fn request(args: Reproduce) -> Result<Request> {
         out: args.out,
         finished: args.finished,
         encoder: args.encoder,
+        split: args.split,
         source: args.source.source,
         offline: args.source.offline,
         cadence: Cadence { checkpoint: args.checkpoint_every, ..Default::default() },
@@ -319,6 +338,14 @@ fn data(command: Data) -> Result<()> {
                 .save_with_format(&out, image::ImageFormat::Png)
                 .with_context(|| format!("cannot write {}", out.display()))?;
             crate::say!("the first 64 test images under {data}, from {}: {}", mnist.source, out.display());
+        }
+        Data::Numbers { side, count, out, source } => {
+            ensure!(matches!(side, 64 | 128), "crops have a side of 64 or 128 pixels, got --side {side}");
+            let (sheet, what) = svhn::sheet(&Hub::from_env(), source.source, source.offline, side, count)?;
+            sheet
+                .save_with_format(&out, image::ImageFormat::Png)
+                .with_context(|| format!("cannot write {}", out.display()))?;
+            crate::say!("{what}, crops of {side} px: {}", out.display());
         }
         Data::Pack { idx, out } => {
             pack::pack_mnist(&idx, &out)?;

@@ -3,6 +3,7 @@
 use crate::data::Distortion;
 use crate::experiments::colocalisation::Scenery;
 use crate::models::addition::AdditionModel;
+use crate::models::svhn::SvhnModel;
 use crate::models::{Model, TransformKind};
 
 /// Table 1, left: error in percent.
@@ -29,6 +30,20 @@ pub fn mnist_error_percent(data: Distortion, model: Model) -> Option<f64> {
         Model::StCnn(ThinPlateSpline) => [Some(0.7), Some(0.5), Some(0.8), Some(1.1), None],
     };
     row[column]
+}
+
+/// Table 2, SVHN: whole-sequence error in percent, on crops of 64 or 128 px.
+pub fn svhn_error_percent(side: usize, model: SvhnModel) -> Option<f64> {
+    let [tight, loose] = match model {
+        SvhnModel::Cnn => [4.0, 5.6],
+        SvhnModel::Single => [3.7, 3.9],
+        SvhnModel::Multi => [3.6, 3.9],
+    };
+    match side {
+        64 => Some(tight),
+        128 => Some(loose),
+        _ => None,
+    }
 }
 
 /// Table 4, MNIST addition: error in percent.

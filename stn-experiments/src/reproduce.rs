@@ -2,6 +2,7 @@
 
 use crate::budget::{Budget, Changes};
 use crate::data::Source;
+use crate::data::svhn::TrainingSplit;
 use crate::experiments::Experiment;
 use crate::record::RunDir;
 use crate::report;
@@ -35,6 +36,8 @@ pub struct Request {
     pub finished: Option<PathBuf>,
     /// The run whose network compares windows in co-localisation; none: that of the CNN on R.
     pub encoder: Option<PathBuf>,
+    /// Which of SVHN's training images are used.
+    pub split: TrainingSplit,
     /// Where the images come from.
     pub source: Source,
     /// Whether the network must not be touched.
@@ -249,6 +252,7 @@ mod tests {
             out: "runs".into(),
             finished: None,
             encoder: None,
+            split: TrainingSplit::All,
             source: Source::Embedded,
             offline: true,
             cadence: Cadence::default(),

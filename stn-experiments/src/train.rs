@@ -98,9 +98,10 @@ impl Default for Cadence {
     }
 }
 
-/// Whether a variable of that name belongs to a localisation net.
+/// Whether a variable of that name belongs to a localisation net: one of `transformer`, or of `transformer1` and so on where there are several.
 pub fn is_localisation(name: &str) -> bool {
-    name.starts_with("transformer.")
+    let first = name.split('.').next().unwrap_or_default();
+    first.trim_end_matches(|c: char| c.is_ascii_digit()) == "transformer"
 }
 
 /// Makes the budget's optimiser for all trainable variables.
@@ -111,8 +112,8 @@ pub fn optimiser(budget: &Budget, vars: &SeededVarMap) -> Result<Box<dyn Optimis
     let (localisation, rest) = vars.trainable_vars().into_iter().partition(|(name, _)| is_localisation(name));
     let groups = vec![ParamGroup::new(rest), ParamGroup::new(localisation).lr_scale(budget.localisation_lr_scale)];
     Ok(match budget.optimiser {
-        OptimiserConfig::Sgd { lr, momentum } => {
-            Box::new(Sgd::new(groups, SgdConfig { lr, momentum, ..Default::default() })?)
+        OptimiserConfig::Sgd { lr, momentum, weight_decay } => {
+            Box::new(Sgd::new(groups, SgdConfig { lr, momentum, weight_decay, ..Default::default() })?)
         }
         OptimiserConfig::Adamw { lr, weight_decay } => {
             Box::new(AdamW::new(groups, AdamWConfig { lr, weight_decay, ..Default::default() })?)
@@ -273,7 +274,7 @@ mod tests {
     #[test]
     fn localisation_nets_have_their_own_rate() -> Result<()> {
         let budget = Budget {
-            optimiser: OptimiserConfig::Sgd { lr: 0.5, momentum: 0.0 },
+            optimiser: OptimiserConfig::Sgd { lr: 0.5, momentum: 0.0, weight_decay: 0.0 },
             localisation_lr_scale: 0.1,
             ..Budget::quick()
         };
@@ -286,6 +287,8 @@ mod tests {
         optimiser.step(&(&net + &classifier)?.sum_all()?.backward()?)?; // both gradients are one
         let values = vars.tensors()?;
         let value = |name: &str| -> Result<f32> { Ok(values[name].to_vec1::<f32>()?[0]) };
+        let own = ["transformer.net", "transformer1.fc.weight", "transformer12.x"].map(is_localisation);
+        assert!(own == [true; 3] && !is_localisation("transformers.net") && !is_localisation("conv1.weight"));
         assert!((value("transformer.net")? - 0.95).abs() < 1e-6 && (value("classifier.net")? - 0.5).abs() < 1e-6);
         Ok(())
     }

@@ -161,11 +161,11 @@ fn goldens_of_pytorch() -> Result<()> {
             Classifier::new(kind, DType::F64, &head("weight", &[1000, kind.channels()])?, &head("bias", &[1000])?)?;
         let weights = net.vars.vars().into_iter().map(|(name, var)| Ok((name.clone(), formula(&name, var.dims())?)));
         let weights: HashMap<String, Tensor> = weights.collect::<Result<_>>()?;
-        let pixels = (0..2 * 3 * 80 * 80).map(|i| {
+        let pixels = (0..2 * 3 * 96 * 96).map(|i| {
             let i = f64::from(i);
             (i * i * 0.001 + i * 0.01).cos()
         });
-        let images = Tensor::from_vec(pixels.collect::<Vec<f64>>(), (2, 3, 80, 80), &Device::Cpu)?;
+        let images = Tensor::from_vec(pixels.collect::<Vec<f64>>(), (2, 3, 96, 96), &Device::Cpu)?;
         let labels = Tensor::new(&[3u32, 700], &Device::Cpu)?;
         for (mode, train) in [("eval", false), ("train", true)] {
             net.vars.load(&weights)?;

@@ -6,6 +6,7 @@
 //! | [`poses`] | recovered against applied rotation, coloured by class |
 //! | [`curves`] | error and loss over steps |
 //! | [`boxes`] | boxes on images over the course of an optimisation |
+//! | [`gallery`] | a sheet of pictures with the outlines of windows on them |
 //! | [`projections`] | volumes seen from several sides |
 //!
 //! Each takes a path and one plain struct that holds everything the figure says. The extension of the path
@@ -41,6 +42,7 @@ mod canvas;
 mod colours;
 mod curves;
 mod file;
+mod gallery;
 mod mesh;
 mod page;
 mod picture;
@@ -51,6 +53,7 @@ mod warps;
 
 pub use boxes::{BoxFigure, BoxFrame, BoxRow, boxes};
 pub use curves::{Curve, CurveFigure, curves};
+pub use gallery::{GalleryFigure, GalleryItem, Outline, gallery};
 pub use poses::{PoseFigure, PosePoint, Reference, correlation, poses};
 pub use projections::{ProjectionFigure, ProjectionRow, projections};
 pub use warps::{WARP_HEADINGS, WarpFigure, WarpRow, warps};

@@ -1,5 +1,6 @@
 //! The fully connected layer as one operation, alone or with a ReLU: three products, none of them through a transposed copy.
 
+use super::product::{Matrix, add_product};
 use super::real::{Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
@@ -99,7 +100,7 @@ impl Linear {
         let weight = contiguous::<T>(NAME, weight, weight_layout)?;
         let bias = contiguous::<T>(NAME, bias, bias_layout)?;
         let mut out: Vec<T> = bias.iter().copied().cycle().take(n * o).collect();
-        product(&mut out, Matrix::new(input, n, k), Matrix::new(weight, o, k).t());
+        add_product(&mut out, Matrix::new(input, n, k), Matrix::new(weight, o, k).t());
         if self.relu {
             out.iter_mut().for_each(|x| *x = if *x <= T::zero() { T::zero() } else { *x });
         }
@@ -127,7 +128,7 @@ impl Linear {
         let grad_input = if input.track_op() {
             let mut out = vec![T::zero(); n * k];
             with_elements(NAME, weight, |weight| {
-                product(&mut out, rows, Matrix::new(weight, o, k));
+                add_product(&mut out, rows, Matrix::new(weight, o, k));
                 Ok(())
             })?;
             Some(tensor_like(out, input)?)
@@ -137,7 +138,7 @@ impl Linear {
         let grad_weight = if weight.track_op() {
             let mut out = vec![T::zero(); o * k];
             with_elements(NAME, input, |input| {
-                product(&mut out, rows.t(), Matrix::new(input, n, k));
+                add_product(&mut out, rows.t(), Matrix::new(input, n, k));
                 Ok(())
             })?;
             Some(tensor_like(out, weight)?)
@@ -176,98 +177,5 @@ impl CustomOp3 for Linear {
 
     fn bwd(&self, input: &Tensor, weight: &Tensor, bias: &Tensor, out: &Tensor, grad: &Tensor) -> Result<Gradients> {
         dispatch!(NAME, input, self.backward(input, weight, bias, out, grad))
-    }
-}
-
-/// Products of fewer multiplications than this are one thread's: waking another takes longer.
-const SHARED: usize = 2_000_000;
-
-/// A matrix of a slice: element (i, j) is `data[i * row + j * col]`.
-#[derive(Clone, Copy)]
-pub(super) struct Matrix<'a, T> {
-    data: &'a [T],
-    rows: usize,
-    cols: usize,
-    row: usize,
-    col: usize,
-}
-
-impl<'a, T> Matrix<'a, T> {
-    /// A row-major matrix.
-    pub(super) fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
-        Self { data, rows, cols, row: cols, col: 1 }
-    }
-
-    /// The same elements, rows and columns exchanged.
-    pub(super) fn t(self) -> Self {
-        Self { rows: self.cols, cols: self.rows, row: self.col, col: self.row, ..self }
-    }
-
-    fn fits(&self) -> bool {
-        self.rows == 0 || self.cols == 0 || (self.rows - 1) * self.row + (self.cols - 1) * self.col < self.data.len()
-    }
-}
-
-/// `dst += lhs rhs`; `dst` is row-major. On all threads, which share the rows and columns and never a sum.
-pub(super) fn product<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>) {
-    let shared = lhs.rows * lhs.cols * rhs.cols >= SHARED;
-    product_with(dst, lhs, rhs, if shared { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None });
-}
-
-/// The same on this thread alone, for callers that have a product for each thread.
-pub(super) fn product_alone<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>) {
-    product_with(dst, lhs, rhs, gemm::Parallelism::None);
-}
-
-fn product_with<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>, threads: gemm::Parallelism) {
-    let (m, k, n) = (lhs.rows, lhs.cols, rhs.cols);
-    assert!(k == rhs.rows && dst.len() == m * n && lhs.fits() && rhs.fits(), "product: sizes disagree");
-    if m == 0 || n == 0 || k == 0 {
-        return;
-    }
-    // SAFETY: the assertion above keeps every index that gemm forms from these sizes and strides within the three slices; dst is
-    // borrowed mutably and so overlaps neither operand; T is f32 or f64, both of which gemm implements.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst.as_mut_ptr(),
-            1,
-            n as isize,
-            true,
-            lhs.data.as_ptr(),
-            lhs.col as isize,
-            lhs.row as isize,
-            rhs.data.as_ptr(),
-            rhs.col as isize,
-            rhs.row as isize,
-            T::one(),
-            T::one(),
-            false,
-            false,
-            false,
-            threads,
-        );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn transposed_operands_and_accumulation() {
-        let a = [1.0f64, 2., 3., 4., 5., 6.]; // 2 x 3
-        let b = [1.0f64, -1., 2., 0., 1., 3.]; // 2 x 3
-        let mut dst = [100.0f64; 4];
-        product(&mut dst, Matrix::new(&a, 2, 3), Matrix::new(&b, 2, 3).t());
-        assert_eq!(dst, [105., 111., 111., 123.]);
-    }
-
-    #[test]
-    #[should_panic(expected = "sizes disagree")]
-    fn a_short_slice_is_refused() {
-        product(&mut [0.0f32; 4], Matrix::new(&[0.0; 5], 2, 3), Matrix::new(&[0.0; 6], 3, 2));
     }
 }

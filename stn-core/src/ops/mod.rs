@@ -12,6 +12,7 @@ mod grid_sample_3d;
 mod interleave;
 mod linear;
 mod pool2d;
+mod product;
 mod real;
 pub(crate) mod targets;
 

@@ -20,6 +20,12 @@ pub(crate) trait Real: WithDType + Default {
     /// `a + b`.
     fn vector_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
 
+    /// `a - b`.
+    fn vector_sub<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+
+    /// `a * b`.
+    fn vector_mul<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+
     /// `x` where the first of the pair is greater, else `y`.
     fn vector_if_greater<S: Simd>(
         simd: S,
@@ -41,7 +47,7 @@ pub(crate) trait Real: WithDType + Default {
 }
 
 macro_rules! real {
-    ($type:ty, $lanes:expr, $vector:ident, $splat:ident, $mul_add:ident, $add:ident, $greater:ident, $at_most:ident, $select:ident, $sum:ident) => {
+    ($type:ty, $lanes:expr, $vector:ident, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $mul:ident, $greater:ident, $at_most:ident, $select:ident, $sum:ident) => {
         impl Real for $type {
             const LANES: usize = $lanes;
             type Vector<S: Simd> = S::$vector;
@@ -59,6 +65,16 @@ macro_rules! real {
             #[inline(always)]
             fn vector_add<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
                 simd.$add(a, b)
+            }
+
+            #[inline(always)]
+            fn vector_sub<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$sub(a, b)
+            }
+
+            #[inline(always)]
+            fn vector_mul<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$mul(a, b)
             }
 
             #[inline(always)]
@@ -95,6 +111,8 @@ real!(
     splat_f32s,
     mul_add_e_f32s,
     add_f32s,
+    sub_f32s,
+    mul_f32s,
     greater_than_f32s,
     less_than_or_equal_f32s,
     select_f32s,
@@ -107,6 +125,8 @@ real!(
     splat_f64s,
     mul_add_e_f64s,
     add_f64s,
+    sub_f64s,
+    mul_f64s,
     greater_than_f64s,
     less_than_or_equal_f64s,
     select_f64s,

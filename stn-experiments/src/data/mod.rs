@@ -25,6 +25,7 @@ pub mod hub;
 pub mod mnist;
 pub mod pack;
 pub mod seed;
+pub mod svhn;
 pub mod table;
 
 pub use distort::{Distortion, Pose, distorted_set};
@@ -152,7 +153,7 @@ pub enum Source {
     Auto,
     /// The cache or the hub; fails where neither has the data.
     Hub,
-    /// The set that is compiled into the binary.
+    /// The set that is compiled into the binary; for sets that cannot be, synthetic images made from it.
     Embedded,
 }
 
@@ -203,6 +204,13 @@ pub enum DataSource {
         /// Why it was taken: `asked for`, `--offline`, or the hub's error.
         reason: String,
     },
+    /// Images of our own making that stand in for a set that cannot be part of this program.
+    Synthetic {
+        /// What was made, with the release of the generator: `house numbers v1`.
+        what: String,
+        /// Why it was taken, as of the embedded set.
+        reason: String,
+    },
 }
 
 impl DataSource {
@@ -211,6 +219,7 @@ impl DataSource {
         match self {
             Self::Hub { repository, .. } => format!("hub {repository}"),
             Self::Embedded { .. } => "embedded MNIST".into(),
+            Self::Synthetic { what, .. } => format!("SYNTHETIC {what}"),
         }
     }
 }
@@ -220,6 +229,7 @@ impl fmt::Display for DataSource {
         match self {
             Self::Hub { repository, commit } => write!(f, "hub {repository}@{commit}"),
             Self::Embedded { reason } => write!(f, "embedded ({reason})"),
+            Self::Synthetic { what, reason } => write!(f, "SYNTHETIC {what} ({reason})"),
         }
     }
 }

@@ -24,6 +24,8 @@ pub enum Purpose {
     TestPair = 6,
     /// Images and random windows of a step of co-localisation: (step, 0).
     Windows = 7,
+    /// A synthetic house number: (0 for training, 1 for testing; its index).
+    HouseNumber = 8,
 }
 
 /// Builds the generator of one quadruple.

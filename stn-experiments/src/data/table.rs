@@ -9,6 +9,7 @@ use parquet::basic::Type;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, DataType};
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::schema::types::ColumnDescriptor;
 use rayon::prelude::*;
 
 /// Reads whole columns of a parquet file that lies in memory.
@@ -80,6 +81,118 @@ impl Table {
         })
     }
 
+    /// Counts the row groups.
+    pub fn groups(&self) -> usize {
+        self.reader.num_row_groups()
+    }
+
+    /// Reads a row group of a column of byte strings.
+    ///
+    /// # Errors
+    ///
+    /// As [`Table::bytes`].
+    pub fn bytes_of_group(&self, column: &str, group: usize) -> Result<Vec<Bytes>> {
+        let rows = self.rows_of_group(group)?;
+        let values = self.levels(column, group, rows, |leaf, reader| match reader {
+            ColumnReader::ByteArrayColumnReader(reader) if leaf.max_rep_level() == 0 => Some(reader),
+            _ => None,
+        })?;
+        ensure!(
+            values.values.len() == rows,
+            "{}: `{column}`, row group {group}: expected {rows} values, got {}",
+            self.name,
+            values.values.len()
+        );
+        Ok(values.values.iter().map(|v: &ByteArray| v.data().to_vec().into()).collect())
+    }
+
+    /// Reads a row group of the column of lists of integers whose name begins so, such as `digits.label.`: for each row the elements. An
+    /// element is a list of numbers; where the column holds plain lists, a list of one.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such column, it holds something else, or a page cannot be decoded.
+    pub fn lists_of_group(&self, column: &str, group: usize) -> Result<Vec<Vec<Vec<i64>>>> {
+        let rows = self.rows_of_group(group)?;
+        let schema = self.reader.metadata().file_metadata().schema_descr();
+        let Some(leaf) = schema.columns().iter().find(|leaf| leaf.path().string().starts_with(column)) else {
+            let found: Vec<_> = schema.columns().iter().map(|leaf| leaf.path().string()).collect();
+            bail!("{}: expected a column `{column}..`, got {}", self.name, found.join(", "));
+        };
+        let name = leaf.path().string();
+        let depth = leaf.max_rep_level();
+        ensure!(matches!(depth, 1 | 2), "{}: column `{name}` must hold lists, or lists of lists", self.name);
+        let levels: Levels<i64> = match leaf.physical_type() {
+            Type::INT32 => {
+                let levels: Levels<i32> = self.levels(&name, group, rows, |_, reader| match reader {
+                    ColumnReader::Int32ColumnReader(reader) => Some(reader),
+                    _ => None,
+                })?;
+                let Levels { values, definition, repetition, complete } = levels;
+                Levels { values: values.into_iter().map(i64::from).collect(), definition, repetition, complete }
+            }
+            _ => self.levels(&name, group, rows, |_, reader| match reader {
+                ColumnReader::Int64ColumnReader(reader) => Some(reader),
+                _ => None,
+            })?,
+        };
+        let (mut lists, mut values): (Vec<Vec<Vec<i64>>>, _) = (Vec::with_capacity(rows), levels.values.into_iter());
+        for (&definition, &repetition) in levels.definition.iter().zip(&levels.repetition) {
+            if repetition == 0 {
+                lists.push(vec![]);
+            }
+            // A level below the highest: an empty list, or none.
+            if definition == levels.complete
+                && let (Some(row), Some(value)) = (lists.last_mut(), values.next())
+            {
+                match row.last_mut() {
+                    Some(element) if repetition == 2 => element.push(value),
+                    _ => row.push(vec![value]),
+                }
+            }
+        }
+        ensure!(lists.len() == rows, "{}: `{name}`: expected {rows} lists, got {}", self.name, lists.len());
+        Ok(lists)
+    }
+
+    fn rows_of_group(&self, group: usize) -> Result<usize> {
+        let groups = self.reader.metadata().row_groups();
+        let rows = groups.get(group).and_then(|meta| usize::try_from(meta.num_rows()).ok());
+        rows.with_context(|| format!("{}: no row group {group} with a number of rows", self.name))
+    }
+
+    /// The values of a row group with the levels that say which lists they belong to.
+    fn levels<T: DataType>(
+        &self,
+        column: &str,
+        group: usize,
+        rows: usize,
+        typed: impl Fn(&ColumnDescriptor, ColumnReader) -> Option<ColumnReaderImpl<T>>,
+    ) -> Result<Levels<T::T>> {
+        let place = || format!("{}: column `{column}`, row group {group}", self.name);
+        let schema = self.reader.metadata().file_metadata().schema_descr();
+        let Some(index) = schema.columns().iter().position(|leaf| leaf.path().string() == column) else {
+            let found: Vec<_> = schema.columns().iter().map(|leaf| leaf.path().string()).collect();
+            bail!("{}: expected a column `{column}`, got {}", self.name, found.join(", "));
+        };
+        let leaf = schema.column(index);
+        let read = || {
+            let reader = self.reader.get_row_group(group)?.get_column_reader(index)?;
+            let kind = leaf.physical_type();
+            let mut reader = typed(&leaf, reader).ok_or_else(|| anyhow!("cannot hold {kind}"))?;
+            let (mut definition, mut repetition, mut values) = (vec![], vec![], vec![]);
+            let mut records = 0;
+            while records < rows {
+                let levels = (Some(&mut definition), Some(&mut repetition));
+                let (read, ..) = reader.read_records(rows - records, levels.0, levels.1, &mut values)?;
+                ensure!(read > 0, "the data end after {records} rows");
+                records += read;
+            }
+            Ok(Levels { values, definition, repetition, complete: leaf.max_def_level() })
+        };
+        guarded(read).with_context(place)
+    }
+
     /// Reads one column, its row groups in parallel.
     fn read<T: DataType>(
         &self,
@@ -136,6 +249,14 @@ impl Table {
             guarded(|| parts.collect()).with_context(|| format!("{name}: column `{column}`"))?;
         Ok(parts.into_iter().flatten().collect())
     }
+}
+
+/// The values of a column that are there, and for each place its levels: below `complete` there is no value; a repetition of 0 begins a row.
+struct Levels<V> {
+    values: Vec<V>,
+    definition: Vec<i16>,
+    repetition: Vec<i16>,
+    complete: i16,
 }
 
 /// Makes a panic an error: the parquet crate takes some contradictions of a corrupt file for bugs of its own and panics.

@@ -5,6 +5,7 @@ pub(crate) mod classification;
 pub mod colocalisation;
 mod digits;
 pub mod mnist;
+pub mod svhn;
 pub mod volume;
 
 pub use digits::Digits;
@@ -28,8 +29,13 @@ pub const TEST_SEED: u64 = 0;
 pub(crate) const VALIDATION_DRAW: u64 = u64::MAX;
 
 /// Every experiment, in the order of the paper.
-pub const ALL: [&dyn Experiment; 4] =
-    [&mnist::DistortedMnist, &addition::Addition, &colocalisation::Colocalisation, &volume::DigitsInVolumes];
+pub const ALL: [&dyn Experiment; 5] = [
+    &mnist::DistortedMnist,
+    &svhn::HouseNumbers,
+    &addition::Addition,
+    &colocalisation::Colocalisation,
+    &volume::DigitsInVolumes,
+];
 
 /// Finds an experiment by its name.
 ///

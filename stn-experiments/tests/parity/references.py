@@ -119,8 +119,8 @@ def goldens():
         net = quiet(make()).double()
         state = {k: v if "num_batches" in k else formula(k, v.shape) for k, v in net.state_dict().items()}
         net.load_state_dict(state)
-        i = torch.arange(2 * 3 * 80 * 80, dtype=torch.float64)
-        images = torch.cos(i * i * 0.001 + i * 0.01).reshape(2, 3, 80, 80)
+        i = torch.arange(2 * 3 * 96 * 96, dtype=torch.float64)
+        images = torch.cos(i * i * 0.001 + i * 0.01).reshape(2, 3, 96, 96)
         case = {}
         for mode in ["eval", "train"]:
             net.load_state_dict(state)

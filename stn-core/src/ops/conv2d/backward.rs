@@ -6,8 +6,8 @@
 use super::epilogue::Epilogue;
 use super::forward::interleaved;
 use super::geometry::{Geometry, TILE, Tile, tiles};
-use super::scattered;
 use super::tiles::{Walk, by_count, grad_input, grad_weight, largest};
+use super::{scattered, spectral};
 use crate::ops::interleave::{self, groups, members};
 use crate::ops::real::{Real, width};
 use pulp::{Arch, Simd, WithSimd};
@@ -93,6 +93,11 @@ fn dense<T: Real>(geometry: &Geometry, relu: bool, saved: &Saved<T>, grad: &[T],
     let mut bias = vec![T::zero(); filters];
     for group in sums.chunks_exact(filters.max(1)) {
         bias.iter_mut().zip(group).for_each(|(bias, &sum)| *bias += sum);
+    }
+    if spectral::dense_backward_pays::<T>(geometry, wanted) && spectral::are_finite(&[saved.input, saved.weight, &maps])
+    {
+        let (input, weight) = spectral::backward(geometry, (saved.input, saved.weight), &maps, wanted);
+        return Gradients { input, weight, bias };
     }
     Gradients {
         input: wanted.input.then(|| images(geometry, saved.weight, &maps)),

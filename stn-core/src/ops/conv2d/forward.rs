@@ -2,6 +2,7 @@
 
 use super::epilogue::{Epilogue, Planes, Scratch};
 use super::geometry::{Geometry, Tile, tiles};
+use super::spectral;
 use super::tiles::{Taps, by_count, forward, largest};
 use crate::ops::interleave::{self, groups, members};
 use crate::ops::real::{Real, width};
@@ -63,6 +64,10 @@ pub(super) fn run<T: Real>(
     let (images, shape) = (geometry.images, (geometry.images, geometry.filters, epilogue.positions()));
     let mut out = vec![T::zero(); shape.0 * shape.1 * shape.2];
     let mut cells = vec![0; if epilogue.windows.is_some() { out.len() } else { 0 }];
+    if spectral::forward_pays::<T>(geometry) && spectral::are_finite(&[input, weight]) {
+        spectral::forward(geometry, epilogue, (input, weight, bias), (&mut out, &mut cells));
+        return Forward { out, cells };
+    }
     let (tiles, x) = (tiles(geometry), interleaved(geometry, input));
     let (weight, patch) = (packed(geometry, &tiles, weight), geometry.patch());
     let ranges: Vec<_> = tiles.iter().map(|tile| tile.filters.clone()).collect();

@@ -2,7 +2,7 @@
 
 use super::Conv2dConfig;
 use crate::ops::activation::Activation;
-use crate::ops::linear::{Matrix, product, product_alone};
+use crate::ops::product::{Matrix, add_product, add_product_alone};
 use crate::ops::real::{Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use pulp::Arch;
@@ -148,7 +148,7 @@ impl Pointwise {
 
 /// `dst += lhs rhs`: images share the threads, and one image has them all.
 fn multiply<T: Real>(images: usize, dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>) {
-    if images > 1 { product_alone(dst, lhs, rhs) } else { product(dst, lhs, rhs) }
+    if images > 1 { add_product_alone(dst, lhs, rhs) } else { add_product(dst, lhs, rhs) }
 }
 
 /// Gradients, or a task's part of them.

@@ -8,6 +8,7 @@ use super::backward::{self, Gradients, Saved, Wanted};
 use super::epilogue::DEAD;
 use super::geometry::Geometry;
 use super::runs::{Runs, add_rows, sum_rows};
+use super::spectral;
 use crate::ops::interleave::{groups, members};
 use crate::ops::pool2d::Windows;
 use crate::ops::real::Real;
@@ -56,6 +57,13 @@ pub(super) fn run<T: Real>(
         places.extend(window.iter().map(|i| runs.place((i / geometry.out.1, i % geometry.out.1))));
     }
     let problem = Problem { geometry, saved, grad, windows, places, starts, runs };
+    let alive = saved.cells.iter().filter(|cell| **cell != DEAD).count();
+    if spectral::scattered_backward_pays::<T>(geometry, wanted, alive)
+        && spectral::are_finite(&[saved.input, saved.weight, grad])
+    {
+        let (input, weight) = spectral::backward(geometry, (saved.input, saved.weight), &problem.maps(), wanted);
+        return Gradients { input, weight, bias: problem.bias() };
+    }
     let (weight, bias) = problem.weights();
     let input = || {
         if problem.runs.are_long::<T>() {
@@ -165,6 +173,18 @@ impl<T: Real> Problem<'_, T> {
             }
         }
         (weights, biases)
+    }
+
+    /// The gradient of the bias.
+    fn bias(&self) -> Vec<T> {
+        let (filters, windows) = (self.geometry.filters, self.windows.count());
+        let mut bias = vec![T::zero(); filters];
+        let maps = self.grad.chunks_exact(windows.max(1)).zip(self.saved.cells.chunks_exact(windows.max(1)));
+        for (i, (grad, cells)) in maps.enumerate() {
+            let alive = grad.iter().zip(cells).filter(|(_, cell)| **cell != DEAD);
+            bias[i % filters] += alive.fold(T::zero(), |sum, (&grad, _)| sum + grad);
+        }
+        bias
     }
 
     /// The gradients of the maps for groups of images, (groups, O, H', W', lanes).

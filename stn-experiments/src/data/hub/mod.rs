@@ -101,6 +101,26 @@ impl Hub {
     /// When there are no such files or not all shards of them, the hub does not answer, or a file is not what the hub says it
     /// is, twice.
     pub fn split(&self, repository: &Repository, folder: &str, split: &str, offline: bool) -> Result<Fetched> {
+        let names = self.names(repository, folder, split, offline)?;
+        let fetched = names.iter().map(|name| self.file(repository, name, offline));
+        let fetched = fetched.collect::<Result<Vec<_>>>()?;
+        let commit = fetched.first().map(|f| f.commit.clone()).unwrap_or_default();
+        ensure!(
+            fetched.iter().all(|f| f.commit == commit),
+            "{}: shards of several commits; ask for a commit instead of `{}`",
+            repository.id,
+            repository.revision
+        );
+        let files = fetched.into_iter().flat_map(|f| f.files).collect();
+        Ok(Fetched { files, commit })
+    }
+
+    /// Names the parquet files `{folder}/{split}-*.parquet` of a dataset, in order; with `offline`, those in the cache.
+    ///
+    /// # Errors
+    ///
+    /// When there are no such files or not all shards of them, or the hub does not answer.
+    pub fn names(&self, repository: &Repository, folder: &str, split: &str, offline: bool) -> Result<Vec<String>> {
         let wanted = format!("{folder}/{split}-*.parquet");
         let mut names = self.cached_names(repository, folder, split);
         if names.is_empty() {
@@ -115,17 +135,7 @@ impl Hub {
                 names.join(", ")
             );
         }
-        let fetched = names.iter().map(|name| self.file(repository, name, offline));
-        let fetched = fetched.collect::<Result<Vec<_>>>()?;
-        let commit = fetched.first().map(|f| f.commit.clone()).unwrap_or_default();
-        ensure!(
-            fetched.iter().all(|f| f.commit == commit),
-            "{}: shards of several commits; ask for a commit instead of `{}`",
-            repository.id,
-            repository.revision
-        );
-        let files = fetched.into_iter().flat_map(|f| f.files).collect();
-        Ok(Fetched { files, commit })
+        Ok(names)
     }
 
     /// Gets one file; with `offline`, from the cache alone.

@@ -1,0 +1,159 @@
+//! The crop round a house number: the protocol of Goodfellow et al. (2013), and the looser one of Ba et al. (2014).
+//!
+//! The frame of all digits together is grown by 30 %, and what it then holds is brought to 64x64 pixels, whatever its shape. The 128 px images have the same
+//! scale and a window twice as wide and high. Outside the image its edge goes on.
+
+use image::RgbImage;
+
+use super::rows::DigitBox;
+
+/// By how much the digits' frame grows.
+const GROWTH: f64 = 1.3;
+
+/// Pixels of a side of the tight crop.
+pub const TIGHT: usize = 64;
+
+/// A rectangle in pixels; pixel i covers i to i + 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Frame {
+    /// Left edge.
+    pub left: f64,
+    /// Top edge.
+    pub top: f64,
+    /// Columns.
+    pub width: f64,
+    /// Rows.
+    pub height: f64,
+}
+
+impl Frame {
+    /// The smallest one that holds all digits; `None` for none.
+    pub fn around(digits: &[DigitBox]) -> Option<Self> {
+        let left = digits.iter().map(|d| d.left).min()?;
+        let top = digits.iter().map(|d| d.top).min()?;
+        let right = digits.iter().map(|d| d.left + d.width).max()?;
+        let bottom = digits.iter().map(|d| d.top + d.height).max()?;
+        let [left, top, right, bottom] = [left, top, right, bottom].map(f64::from);
+        Some(Self { left, top, width: right - left, height: bottom - top })
+    }
+
+    /// What the crop of `side` x `side` pixels shows of the image. `offset`, (x, y) in -1..1, moves it within the slack round the digits: at 1 they touch its
+    /// edge. The protocol's is (0, 0).
+    pub fn window(self, side: usize, offset: (f64, f64)) -> Self {
+        let scale = GROWTH * side as f64 / TIGHT as f64;
+        let axis = |start: f64, len: f64, offset: f64| {
+            start + len / 2.0 + offset * (scale - 1.0) / 2.0 * len - scale * len / 2.0
+        };
+        Self {
+            left: axis(self.left, self.width, offset.0),
+            top: axis(self.top, self.height, offset.1),
+            width: scale * self.width,
+            height: scale * self.height,
+        }
+    }
+}
+
+/// What one output pixel takes along an axis: the first source pixel, and a weight for each from there on.
+struct Taps {
+    first: i64,
+    weights: Vec<f32>,
+}
+
+/// A triangle as wide as two output pixels, or two source pixels where these are larger: bilinear where it magnifies, free of aliases where not.
+fn taps(start: f64, len: f64, side: usize) -> Vec<Taps> {
+    let step = len / side as f64;
+    let radius = step.max(1.0);
+    let one = |i: usize| {
+        let centre = start + (i as f64 + 0.5) * step - 0.5;
+        let first = (centre - radius).floor() as i64 + 1;
+        let last = (centre + radius).ceil() as i64 - 1;
+        let weights: Vec<f64> = (first..=last).map(|j| 1.0 - (j as f64 - centre).abs() / radius).collect();
+        let sum: f64 = weights.iter().sum();
+        Taps { first, weights: weights.iter().map(|w| (w / sum) as f32).collect() }
+    };
+    (0..side).map(one).collect()
+}
+
+/// Brings a window of an image to (3, side, side) bytes.
+///
+/// # Panics
+///
+/// When `out` has another size, or the image has no pixels.
+pub fn crop(image: &RgbImage, window: Frame, side: usize, out: &mut [u8]) {
+    let (width, height) = (i64::from(image.width()), i64::from(image.height()));
+    assert!(out.len() == 3 * side * side && width > 0 && height > 0, "crop: expected pixels and room for them");
+    let (columns, rows) = (taps(window.left, window.width, side), taps(window.top, window.height, side));
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return };
+    // The rows that are needed, each brought to its new width: (row, channel, side).
+    let range = first.first..last.first + last.weights.len() as i64;
+    let mut lines = vec![0f32; range.clone().count() * 3 * side];
+    for (row, line) in range.clone().zip(lines.chunks_exact_mut(3 * side)) {
+        let source = row.clamp(0, height - 1) * width;
+        for (x, taps) in columns.iter().enumerate() {
+            let mut sums = [0f32; 3];
+            for (j, &weight) in (taps.first..).zip(&taps.weights) {
+                let at = 3 * (source + j.clamp(0, width - 1)) as usize;
+                for (sum, &value) in sums.iter_mut().zip(&image.as_raw()[at..at + 3]) {
+                    *sum += weight * f32::from(value);
+                }
+            }
+            (0..3).for_each(|channel| line[channel * side + x] = sums[channel]);
+        }
+    }
+    for (y, taps) in rows.iter().enumerate() {
+        let skip = (taps.first - range.start) as usize;
+        for channel in 0..3 {
+            let out = &mut out[(channel * side + y) * side..][..side];
+            for (x, out) in out.iter_mut().enumerate() {
+                let column = lines[skip * 3 * side + channel * side + x..].iter().step_by(3 * side);
+                let sum: f32 = column.zip(&taps.weights).map(|(value, weight)| value * weight).sum();
+                *out = (sum + 0.5) as u8;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digit(left: i32, top: i32, width: i32, height: i32) -> DigitBox {
+        DigitBox { class: 1, left, top, width, height }
+    }
+
+    #[test]
+    fn windows_follow_the_protocol() {
+        assert_eq!(Frame::around(&[]), None);
+        let frame = Frame::around(&[digit(10, 20, 5, 10), digit(16, 18, 4, 10)]).unwrap();
+        assert_eq!(frame, Frame { left: 10.0, top: 18.0, width: 10.0, height: 12.0 });
+        let tight = frame.window(64, (0.0, 0.0));
+        assert!((tight.left - 8.5).abs() < 1e-12 && (tight.width - 13.0).abs() < 1e-12, "{tight:?}");
+        let loose = frame.window(128, (0.0, 0.0));
+        assert!((loose.left - 2.0).abs() < 1e-12 && (loose.width - 26.0).abs() < 1e-12, "{loose:?}");
+        // At an offset of one, the digits touch the edge.
+        let moved = frame.window(128, (1.0, -1.0));
+        assert!((moved.left - 10.0).abs() < 1e-12 && (moved.top + moved.height - 30.0).abs() < 1e-12, "{moved:?}");
+    }
+
+    #[test]
+    fn pixels_of_the_same_size_are_copied_and_the_edge_goes_on() {
+        let image = RgbImage::from_fn(4, 3, |x, y| image::Rgb([(10 * x) as u8, (10 * y) as u8, 7]));
+        let mut out = vec![0; 3 * 64];
+        crop(&image, Frame { left: -2.0, top: -2.0, width: 8.0, height: 8.0 }, 8, &mut out);
+        assert_eq!(out[2 * 8..3 * 8], [0, 0, 0, 10, 20, 30, 30, 30]); // red of the image's first row
+        let green: Vec<u8> = (0..8).map(|y| out[64 + 8 * y]).collect();
+        assert_eq!(green, [0, 0, 0, 10, 20, 20, 20, 20]);
+        assert!(out[128..].iter().all(|&blue| blue == 7));
+    }
+
+    #[test]
+    fn shrinking_keeps_the_mean() {
+        let image = RgbImage::from_fn(64, 64, |x, y| image::Rgb([if (x + y) % 2 == 0 { 255 } else { 0 }, 100, 0]));
+        let mut out = vec![0; 3 * 16 * 16];
+        crop(&image, Frame { left: 0.0, top: 0.0, width: 64.0, height: 64.0 }, 16, &mut out);
+        // At the edge, which goes on in one colour, a little less so.
+        assert!(out[..256].iter().all(|&red| (120..=136).contains(&red)), "no aliases: {:?}", &out[..16]);
+        assert!(out[17..31].iter().all(|&red| (127..=129).contains(&red)), "no aliases: {:?}", &out[17..31]);
+        assert!(out[256..512].iter().all(|&green| green == 100));
+    }
+}

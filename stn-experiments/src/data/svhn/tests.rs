@@ -1,0 +1,162 @@
+//! House numbers from a parquet file in the hub's schema, and synthetic ones, through the same crops.
+
+use super::*;
+use image::{ImageFormat, Rgb, RgbImage};
+use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+
+/// The hub's schema of `full_numbers`.
+const SCHEMA: &str = "message schema {
+    optional group image { optional binary bytes; optional binary path (STRING); }
+    optional group digits {
+        optional group bbox (LIST) { repeated group list { optional group element (LIST) { repeated group list { optional int32 element; } } } }
+        optional group label (LIST) { repeated group list { optional int64 element; } }
+    }
+}";
+
+/// A file with one row group a slice of rows.
+fn file(groups: &[&[(RgbImage, Vec<DigitBox>)]]) -> Vec<u8> {
+    let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::new(WriterProperties::default())).unwrap();
+    for rows in groups {
+        let mut group = writer.next_row_group().unwrap();
+        let pngs = rows.iter().map(|(image, _)| {
+            let mut bytes = std::io::Cursor::new(vec![]);
+            image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+            ByteArray::from(bytes.into_inner())
+        });
+        let mut column = group.next_column().unwrap().unwrap();
+        let (pngs, levels) = (pngs.collect::<Vec<_>>(), vec![2; rows.len()]);
+        column.typed::<ByteArrayType>().write_batch(&pngs, Some(&levels), None).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap(); // no paths
+        column.typed::<ByteArrayType>().write_batch(&[], Some(&vec![1; rows.len()]), None).unwrap();
+        column.close().unwrap();
+
+        let (mut values, mut definition, mut repetition) = (vec![], vec![], vec![]);
+        let (mut labels, mut label_definition, mut label_repetition) = (vec![], vec![], vec![]);
+        for (_, digits) in *rows {
+            if digits.is_empty() {
+                // An empty list: `digits` is there, its lists are there, their elements are not.
+                (definition.push(2), repetition.push(0));
+                (label_definition.push(2), label_repetition.push(0));
+            }
+            for (i, digit) in digits.iter().enumerate() {
+                for (j, value) in [digit.left, digit.top, digit.width, digit.height].into_iter().enumerate() {
+                    values.push(value);
+                    definition.push(6);
+                    repetition.push(if j > 0 { 2 } else { i16::from(i > 0) });
+                }
+                labels.push(i64::from(digit.class));
+                label_definition.push(4);
+                label_repetition.push(i16::from(i > 0));
+            }
+        }
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int32Type>().write_batch(&values, Some(&definition), Some(&repetition)).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int64Type>().write_batch(&labels, Some(&label_definition), Some(&label_repetition)).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+    }
+    writer.into_inner().unwrap()
+}
+
+fn digit(class: u8, left: i32) -> DigitBox {
+    DigitBox { class, left, top: 4, width: 6, height: 10 }
+}
+
+/// An image of one colour.
+fn plain(level: u8) -> RgbImage {
+    RgbImage::from_pixel(40, 20, Rgb([level, 0, 255 - level]))
+}
+
+#[test]
+fn rows_in_the_hubs_schema_become_crops() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (parquet, crops) = (folder.path().join("test-00000-of-00001.parquet"), folder.path().join("a/b.safetensors"));
+    let six: Vec<DigitBox> = (0..6).map(|i| digit(i, 6 * i32::from(i))).collect();
+    let groups = [
+        vec![(plain(10), vec![digit(3, -2), digit(0, 5)]), (plain(20), six)],
+        vec![(plain(30), vec![]), (plain(40), vec![digit(9, 30)])],
+    ];
+    std::fs::write(&parquet, file(&groups.each_ref().map(Vec::as_slice)))?;
+    crop_file(&parquet, &crops, 64)?;
+    let crops = Crops::open(&crops, 64)?;
+    // One number of six digits and one of none are left out.
+    assert_eq!((crops.len(), crops.left_out), (2, 2));
+    assert_eq!((crops.labels(0), crops.labels(1)), ([3, 0, NONE, NONE, NONE], [9, NONE, NONE, NONE, NONE]));
+    for (i, level) in [(0, 10), (1, 40)] {
+        let (red, blue) = (&crops.image(i)[..4096], &crops.image(i)[8192..]);
+        assert!(red.iter().all(|&red| red == level) && blue.iter().all(|&blue| blue == 255 - level));
+    }
+    Ok(())
+}
+
+#[test]
+fn damaged_files_are_errors_and_leave_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (parquet, crops) = (folder.path().join("train.parquet"), folder.path().join("crops.safetensors"));
+    let whole = file(&[&[(plain(10), vec![digit(3, 2)]), (plain(20), vec![digit(4, 2)])]]);
+    for cut in (0..whole.len()).step_by(37) {
+        std::fs::write(&parquet, &whole[..cut])?;
+        let error = format!("{:#}", crop_file(&parquet, &crops, 64).unwrap_err());
+        assert!(error.contains("train.parquet") && !crops.exists(), "{error}");
+    }
+    // A flipped bit must give an error or crops, never a panic.
+    for at in (0..whole.len()).step_by(11) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        std::fs::write(&parquet, &bytes)?;
+        let _ = crop_file(&parquet, &crops, 64);
+    }
+    Ok(())
+}
+
+#[test]
+fn synthetic_numbers_are_pinned_and_of_the_right_digits() -> Result<()> {
+    let (folder, digits) = (tempfile::tempdir()?, Mnist::embedded("asked for")?.test);
+    let path = folder.path().join("test.safetensors");
+    write_synthetic(&path, 128, &digits, 1, 300)?;
+    let numbers = NumberSet { files: vec![Arc::new(Crops::open(&path, 128)?)], range: 0..300 };
+    assert_eq!(
+        numbers.identity(),
+        "bc5ad6929dc232e0e1ad77232bf5044447c36dcc28e167edffc42c2a04b955c6",
+        "a change here changes every result on synthetic house numbers; give it another VERSION"
+    );
+    for i in 0..300 {
+        let Scene { image, digits: boxes, offset } = scene(&digits, 1, i as u64);
+        assert_eq!(numbers.get(i).1, labels(boxes.iter().map(|digit| digit.class)));
+        // Every digit lies in the image and in its window, even the widest.
+        let window = Frame::around(&boxes).unwrap().window(128, offset);
+        for digit in &boxes {
+            let (right, bottom) = (digit.left + digit.width, digit.top + digit.height);
+            assert!(digit.left >= 0 && digit.top >= 0);
+            assert!(right as u32 <= image.width() && bottom as u32 <= image.height());
+            assert!(f64::from(digit.left) > window.left && f64::from(right) < window.left + window.width);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_validation_images_are_the_last_of_train() -> Result<()> {
+    let (folder, digits) = (tempfile::tempdir()?, Mnist::embedded("asked for")?.test);
+    let crops = |name: &str, count| -> Result<Vec<Arc<Crops>>> {
+        let path = folder.path().join(name);
+        write_synthetic(&path, 64, &digits, 0, count)?;
+        Ok(vec![Arc::new(Crops::open(&path, 64)?)])
+    };
+    let source = DataSource::Synthetic { what: "house numbers".into(), reason: "asked for".into() };
+    let (train, extra) = (crops("train", 40)?, crops("extra", 30)?);
+    let svhn = Svhn::new(train.clone(), extra, crops("test", 5)?, source.clone())?;
+    assert_eq!((svhn.train.len(), svhn.validation.len(), svhn.test.len()), (66, 4, 5));
+    assert_eq!(svhn.validation.get(3).0, train[0].image(39));
+    assert_eq!(svhn.train.get(65).0, train[0].image(35));
+    let error = Svhn::new(train, vec![], vec![], source).unwrap_err().to_string();
+    assert!(error.contains("40 and 0") || error.contains("test"), "{error}");
+    Ok(())
+}

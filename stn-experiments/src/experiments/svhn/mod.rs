@@ -1,0 +1,310 @@
+//! House numbers: section 4.2, A.5 and Table 2.
+//!
+//! `just reproduce svhn` trains all three models on the looser crops, 128 px, with networks a quarter as wide as the paper's; `--budget full` and `paper`
+//! have its widths.
+
+mod claims;
+mod figures;
+mod samples;
+mod score;
+mod trial;
+
+pub use score::Score;
+pub use trial::SvhnTrial;
+
+use super::Experiment;
+use crate::budget::{Budget, OptimiserConfig};
+use crate::data::svhn::Svhn;
+use crate::data::{DataSource, Hub, Source};
+use crate::figures::Figure;
+use crate::models::svhn::{SvhnConfig, SvhnModel, SvhnNetwork, svhn};
+use crate::paper;
+use crate::record::RunDir;
+use crate::report;
+use crate::reproduce::{Ending, Request, sweep};
+use crate::run::{Config, Origin, Run, RunResult, Settings, Status, load_weights};
+use crate::schedule::Schedule;
+use crate::stop::Stop;
+use anyhow::{Context, Result};
+use candle_core::{DType, Device};
+use serde_json::json;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+use std::rc::Rc;
+use stn_core::dropout::DropoutRng;
+use stn_core::init::SeededVarMap;
+
+/// Crops of 64 and of 128 px.
+const SIDES: [usize; 2] = [64, 128];
+
+/// House numbers: three networks on crops of two sizes.
+#[derive(Debug, Clone, Copy)]
+pub struct HouseNumbers;
+
+impl Experiment for HouseNumbers {
+    fn id(&self) -> &'static str {
+        "svhn"
+    }
+
+    fn title(&self) -> &'static str {
+        "house numbers"
+    }
+
+    fn place(&self, _data: &str) -> &'static str {
+        "table 2"
+    }
+
+    fn data(&self) -> Vec<String> {
+        SIDES.map(|side| side.to_string()).to_vec()
+    }
+
+    fn models(&self) -> Vec<String> {
+        SvhnModel::ALL.map(|model| model.id().into()).to_vec()
+    }
+
+    fn label(&self, model: &str) -> String {
+        model.parse::<SvhnModel>().map_or_else(|_| model.into(), |model| model.label().into())
+    }
+
+    fn first_look(&self) -> (Vec<String>, Vec<String>) {
+        (vec!["128".into()], self.models())
+    }
+
+    /// `quick` is for narrow networks; `full` has the paper's with an optimiser that needs fewer steps.
+    fn budgets(&self) -> Vec<Budget> {
+        let quick = Budget {
+            name: "quick".into(),
+            steps: 6000,
+            batch: 64,
+            optimiser: OptimiserConfig::Adamw { lr: 2e-3, weight_decay: 0.01 },
+            localisation_lr_scale: 0.1,
+            schedule: Schedule::OneCycle { warmup: 0.1 },
+            holdout: true,
+            test_draws: 1,
+        };
+        let full = Budget {
+            name: "full".into(),
+            steps: 60_000,
+            batch: 128,
+            optimiser: OptimiserConfig::Adamw { lr: 5e-4, weight_decay: 0.01 },
+            ..quick.clone()
+        };
+        let paper = Budget {
+            name: "paper".into(),
+            steps: 400_000,
+            batch: 128,
+            optimiser: OptimiserConfig::Sgd { lr: 0.01, momentum: 0.0, weight_decay: 5e-4 },
+            schedule: Schedule::StepDecay { every: 80_000, factor: 0.1 },
+            ..quick.clone()
+        };
+        vec![quick, full, paper]
+    }
+
+    fn paper_error_percent(&self, data: &str, model: &str) -> Option<f64> {
+        paper::svhn_error_percent(data.parse().ok()?, model.parse().ok()?)
+    }
+
+    fn paper_training(&self) -> Option<&'static str> {
+        Some("400,000 steps of 128, SGD, on real SVHN and with networks of 33 to 66 million parameters")
+    }
+
+    fn reproduce(&self, request: &Request, stop: &Stop) -> Result<Ending> {
+        let (hub, loaded) = (Hub::from_env(), RefCell::new(HashMap::<usize, Rc<Numbers>>::new()));
+        let numbers = |side: usize| -> Result<Rc<Numbers>> {
+            if let Some(numbers) = loaded.borrow().get(&side) {
+                return Ok(numbers.clone());
+            }
+            let svhn = Svhn::load(&hub, request.source, request.offline, side, request.split)?;
+            let numbers = Rc::new(Numbers::new(svhn));
+            crate::say!("house numbers of {side} px from {}: {}", numbers.svhn.source, numbers.counts());
+            loaded.borrow_mut().insert(side, numbers.clone());
+            Ok(numbers)
+        };
+        sweep(request, |run| perform(run, request.base == "quick", &*numbers(side(&run.data)?)?, stop), stop)
+    }
+
+    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Vec<f64>> {
+        let (settings, network) = load(run)?;
+        let (test, from) = Svhn::load_test(&Hub::from_env(), source, offline, side(&settings.data)?)?;
+        let score = Score::of(&network, &test)?;
+        crate::say!("{} test numbers from {from}: {score}", test.len());
+        Ok(vec![score.sequence_error_percent])
+    }
+
+    fn protocol(&self) -> &'static str {
+        "Test error: the share of test numbers of which a digit or the length is wrong, with the last weights; over several seeds mean ± standard \
+         deviation. Validation: the last 5,000 images of the split train, a tenth of them where it is small, held out. The paper's figures, on real SVHN: \
+         Jaderberg et al. 2015, Table 2."
+    }
+
+    fn figures(&self, folder: &Path, run: &RunDir, result: &RunResult) -> Result<Vec<Figure>> {
+        figures::all(folder, run, result)
+    }
+
+    fn findings(&self, results: &[&RunResult]) -> Result<String> {
+        let mut text = String::new();
+        if results.iter().any(|result| matches!(result.data_source, DataSource::Synthetic { .. })) {
+            text.push_str(
+                "**These are synthetic house numbers, not SVHN**: the paper's figures stand beside them for the order of the models alone.\n\n",
+            );
+        }
+        Ok(text + &report::beside_the_papers(self, results, claims::claims)? + &score::table(self, results))
+    }
+}
+
+/// Data with its checksums.
+#[derive(Debug)]
+struct Numbers {
+    svhn: Svhn,
+    train_identity: String,
+    test_identity: String,
+}
+
+impl Numbers {
+    fn new(svhn: Svhn) -> Self {
+        Self { train_identity: svhn.train.identity(), test_identity: svhn.test.identity(), svhn }
+    }
+
+    fn counts(&self) -> String {
+        let Svhn { train, validation, test, .. } = &self.svhn;
+        let [of_train, of_test] = self.svhn.left_out();
+        format!(
+            "{} to train on, {} for validation, {} to test on; of more than five digits and left out: {of_train} and {of_test}",
+            train.len(),
+            validation.len(),
+            test.len()
+        )
+    }
+}
+
+fn side(data: &str) -> Result<usize> {
+    let side = data.parse().ok().filter(|side| SIDES.contains(side));
+    side.with_context(|| format!("crops are of 64 or 128 px, got `{data}`"))
+}
+
+/// Trains and tests one run.
+fn perform(run: &Run, narrow: bool, numbers: &Numbers, stop: &Stop) -> Result<Status> {
+    let (model, side) = (run.model.parse()?, side(&run.data)?);
+    let config = if narrow { SvhnConfig::narrow(side) } else { SvhnConfig::new(side) };
+    let (vars, rng) = (SeededVarMap::new(run.seed), DropoutRng::new(run.seed));
+    let network = svhn(model, config, &rng, vars.var_builder(DType::F32, &Device::Cpu))?;
+    let SvhnConfig { filters, units, dropout, .. } = config;
+    let details = [("filters", json!(filters)), ("units", json!(units)), ("dropout", json!(dropout))];
+    let protocol = "training numbers shuffled every epoch, as they are; test error of whole numbers, last weights";
+    let origin = Origin {
+        source: &numbers.svhn.source,
+        train_identity: &numbers.train_identity,
+        test_identity: &numbers.test_identity,
+        protocol,
+    };
+    let trial = SvhnTrial::new(network, rng, &numbers.svhn, run.budget.batch, run.seed);
+    run.perform(&trial, &vars, origin, &details, stop)
+}
+
+/// The trained network of a finished run.
+///
+/// # Errors
+/// When the directory holds no trained model.
+pub fn load(dir: &RunDir) -> Result<(Settings, SvhnNetwork)> {
+    let Config { settings, .. } = Config::of(dir)?;
+    let numbers = |name: &str| {
+        let value = settings.details.get(name);
+        value.cloned().with_context(|| format!("the run's config.json does not say its {name}"))
+    };
+    let config = SvhnConfig {
+        side: side(&settings.data)?,
+        filters: serde_json::from_value(numbers("filters")?)?,
+        units: serde_json::from_value(numbers("units")?)?,
+        dropout: serde_json::from_value(numbers("dropout")?)?,
+    };
+    let vars = SeededVarMap::new(settings.seed);
+    let model = settings.model.parse()?;
+    let network = svhn(model, config, &DropoutRng::new(0), vars.var_builder(DType::F32, &Device::Cpu))?;
+    load_weights(dir, &vars)?;
+    Ok((settings, network))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{MODEL_FILE, SAMPLES_FILE};
+    use crate::train::Cadence;
+
+    #[test]
+    fn a_stopped_run_goes_on_and_ends_as_one_that_was_not() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let numbers = Numbers::new(Svhn::synthetic_in(&folder.path().join("data"), 64, [40, 12], "asked for")?);
+        let budget = Budget { steps: 3, batch: 8, ..Budget::named("quick", HouseNumbers.budgets())? };
+        let run = |runs: &str, stop: &Stop| {
+            let runs = folder.path().join(runs);
+            let run = Run {
+                experiment: &HouseNumbers,
+                data: "64".into(),
+                model: SvhnModel::Multi.id().into(),
+                seed: 1,
+                budget: &budget,
+                runs: &runs,
+                finished: None,
+                cadence: Cadence::default(),
+            };
+            Ok::<_, anyhow::Error>((perform(&run, true, &numbers, stop)?, run.dir()))
+        };
+        let (status, whole) = run("whole", &Stop::new())?;
+        let Status::Finished(result) = status else { panic!("{status:?}") };
+        assert!(result.val_error_percent.is_some() && result.details.contains_key("length_error_percent"));
+
+        let stop = Stop::new();
+        stop.request();
+        assert!(matches!(run("stopped", &stop)?.0, Status::Interrupted { step: 1 }));
+        let (_, stopped) = run("stopped", &Stop::new())?;
+        for file in [MODEL_FILE, SAMPLES_FILE] {
+            let read = |dir: &RunDir| std::fs::read(dir.path().join(file));
+            assert!(
+                read(&whole)? == read(&stopped)?,
+                "{file} differs: dropout depends on the step, not on what came before"
+            );
+        }
+
+        // Its figures are drawn from what the run left, and its network can be had again.
+        let figures = HouseNumbers.figures(folder.path(), &whole, &result)?;
+        assert_eq!(figures.len(), 3, "{figures:?}");
+        for Figure { file, .. } in &figures {
+            assert!(folder.path().join(format!("{file}.png")).exists());
+        }
+        let (_, network) = load(&whole)?;
+        let score = Score::of(&network, &numbers.svhn.test)?;
+        assert_eq!(vec![score.sequence_error_percent], result.error_percent_draws);
+        let findings = HouseNumbers.findings(&[&result])?;
+        assert!(
+            findings.contains("synthetic house numbers, not SVHN") && findings.contains("| 64 px | ST-CNN Multi |")
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn of_real_numbers_no_pixel_is_kept() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let svhn = Svhn::synthetic_in(folder.path(), 64, [40, 12], "asked for")?;
+        let vars = SeededVarMap::new(0);
+        let vb = vars.var_builder(DType::F32, &Device::Cpu);
+        let network = crate::models::svhn::svhn(SvhnModel::Multi, SvhnConfig::narrow(64), &DropoutRng::new(0), vb)?;
+        let real = DataSource::Hub { repository: "a/b".into(), commit: "c".into() };
+        let kept = samples::samples(&network, &svhn.test, &real)?;
+        for (name, tensor) in &kept {
+            assert!(tensor.rank() == 2, "{name} {:?}", tensor.shape());
+        }
+        assert!(kept.contains_key("theta4") && kept.contains_key("read"));
+        Ok(())
+    }
+
+    #[test]
+    fn the_paper_budget_is_the_papers() -> Result<()> {
+        let paper = Budget::named("paper", HouseNumbers.budgets())?;
+        assert_eq!((paper.steps, paper.batch, paper.localisation_lr_scale), (400_000, 128, 0.1));
+        assert!(paper.describe().contains("SGD 0.01 with decay 0.0005"), "{}", paper.describe());
+        assert!((paper.learning_rate(80_000) - 1e-3).abs() < 1e-12);
+        assert!(side("64").is_ok() && side("32").unwrap_err().to_string().contains("64 or 128"));
+        Ok(())
+    }
+}
