@@ -60,8 +60,7 @@ struct Layers(Statistics);
 
 impl Layers {
     fn config(&self, conv: Conv2dConfig, activation: Activation) -> ConvNormConfig {
-        let (eps, momentum) = (1e-3, 0.01);
-        ConvNormConfig { conv, same: true, activation, eps, momentum, statistics: self.0, bias: false }
+        ConvNormConfig { conv, same: true, activation, eps: 1e-3, statistics: self.0, ..Default::default() }
     }
 
     fn conv(
