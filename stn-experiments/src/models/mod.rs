@@ -8,6 +8,7 @@
 
 pub mod addition;
 pub mod backbone;
+pub mod birds;
 mod cnn;
 pub mod colocalisation;
 mod fcn;

@@ -5,12 +5,14 @@
 //! | [`EfficientNetLite0`](BackboneKind::EfficientNetLite0) | `timm/tf_efficientnet_lite0.in1k` | 224 | 7x7x1280 | 3.4 M |
 //! | [`InceptionV3`](BackboneKind::InceptionV3) | `timm/inception_v3.tv_in1k`, the nearest to the paper's that anyone hosts | 299 | 8x8x2048 | 21.8 M |
 //! | [`BnInception`](BackboneKind::BnInception) | the paper's; a file that the user has | 224 | 7x7x1024 | 10.3 M |
+//! | [`Small`](BackboneKind::Small) | none: for synthetic images | 64 | 8x8x128 | 0.2 M |
 //!
 //! Each is a list of [`Step`]s in a file of its own; variables have the names of the published weights.
 
 mod bn_inception;
 mod efficientnet_lite0;
 mod inception_v3;
+mod small;
 mod step;
 mod weights;
 
@@ -31,11 +33,15 @@ pub enum BackboneKind {
     InceptionV3,
     /// Inception with batch normalisation (Ioffe and Szegedy 2015), the paper's.
     BnInception,
+    /// Five convolutions, trained from nothing.
+    Small,
 }
 
 impl BackboneKind {
     /// Every backbone.
-    pub const ALL: [Self; 3] = [Self::EfficientNetLite0, Self::InceptionV3, Self::BnInception];
+    pub const ALL: [Self; 4] = [Self::EfficientNetLite0, Self::InceptionV3, Self::BnInception, Self::Small];
+    /// Those of which there are weights somewhere.
+    pub const PUBLISHED: [Self; 3] = [Self::EfficientNetLite0, Self::InceptionV3, Self::BnInception];
 
     /// The name in commands and records.
     pub fn id(self) -> &'static str {
@@ -43,6 +49,7 @@ impl BackboneKind {
             Self::EfficientNetLite0 => "lite0",
             Self::InceptionV3 => "inception-v3",
             Self::BnInception => "bn-inception",
+            Self::Small => "small",
         }
     }
 
@@ -52,6 +59,7 @@ impl BackboneKind {
             Self::EfficientNetLite0 => 1280,
             Self::InceptionV3 => 2048,
             Self::BnInception => 1024,
+            Self::Small => 128,
         }
     }
 
@@ -61,6 +69,7 @@ impl BackboneKind {
             Self::EfficientNetLite0 => "classifier",
             Self::InceptionV3 => "fc",
             Self::BnInception => "last_linear",
+            Self::Small => "classifier",
         }
     }
 
@@ -69,7 +78,7 @@ impl BackboneKind {
         match self {
             Self::EfficientNetLite0 => Some(Repository::model("timm/tf_efficientnet_lite0.in1k", "main")),
             Self::InceptionV3 => Some(Repository::model("timm/inception_v3.tv_in1k", "main")),
-            Self::BnInception => None,
+            Self::BnInception | Self::Small => None,
         }
     }
 
@@ -82,7 +91,7 @@ impl BackboneKind {
     /// When there are other than three channels.
     pub fn normalise(self, images: &Tensor) -> Result<Tensor> {
         match self {
-            Self::EfficientNetLite0 | Self::InceptionV3 => images.affine(2.0, -1.0),
+            Self::EfficientNetLite0 | Self::InceptionV3 | Self::Small => images.affine(2.0, -1.0),
             // Caffe's: blue first, 0 to 255, less the mean of ImageNet.
             Self::BnInception => {
                 let (_, 3, _, _) = images.dims4()? else { bail!("backbone: images must have 3 channels") };
@@ -101,11 +110,12 @@ impl std::fmt::Display for BackboneKind {
 }
 
 impl std::str::FromStr for BackboneKind {
-    type Err = String;
+    type Err = anyhow::Error;
 
-    fn from_str(s: &str) -> std::result::Result<Self, String> {
+    fn from_str(s: &str) -> anyhow::Result<Self> {
         let ids = Self::ALL.map(Self::id).join(", ");
-        Self::ALL.into_iter().find(|kind| kind.id() == s).ok_or(format!("unknown backbone `{s}`; there are {ids}"))
+        let found = Self::ALL.into_iter().find(|kind| kind.id() == s);
+        found.ok_or_else(|| anyhow::anyhow!("unknown backbone `{s}`; there are {ids}"))
     }
 }
 
@@ -125,6 +135,7 @@ pub fn backbone(kind: BackboneKind, statistics: Statistics, vb: VarBuilder) -> R
         BackboneKind::EfficientNetLite0 => efficientnet_lite0::steps(statistics, &vb)?,
         BackboneKind::InceptionV3 => inception_v3::steps(statistics, &vb)?,
         BackboneKind::BnInception => bn_inception::steps(statistics, &vb)?,
+        BackboneKind::Small => small::steps(statistics, &vb)?,
     };
     Ok(Backbone { kind, steps })
 }
