@@ -305,6 +305,35 @@ def svhn(work):
     return train(network, optimiser, images, labels, loss)
 
 
+def backbone_network(kind):
+    """From timm, and the BN-Inception from Cadene's pretrainedmodels."""
+    if kind == "bn-inception":
+        from pretrainedmodels.models.bninception import BNInception
+
+        return BNInception()
+    import timm
+
+    return timm.create_model({"lite0": "tf_efficientnet_lite0", "inception-v3": "inception_v3"}[kind])
+
+
+def backbone(work):
+    network = backbone_network(work["kind"])
+    images = noise(work["batch"], 3, 224, 224)
+    if not work["train"]:
+        network.eval()
+
+        def step():
+            with torch.no_grad():
+                return network(images)
+
+        return Row(step, sum(p.numel() for p in network.parameters()))
+    labels = torch.arange(work["batch"])
+    optimiser = torch.optim.SGD(network.parameters(), lr=LR)
+    row = train(network, optimiser, images, labels, F.cross_entropy)
+    network.train(not work["frozen"])
+    return row
+
+
 BUILDERS = {
     "matmul": matmul,
     "conv": conv,
@@ -312,6 +341,7 @@ BUILDERS = {
     "tps-grid": tps_grid,
     "mnist": mnist,
     "svhn": svhn,
+    "backbone": backbone,
 }
 
 

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Module, ModuleT, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::loss::cross_entropy;
 use stn_core::SpatialTransformer;
+use stn_core::conv_norm::Statistics;
 use stn_core::dropout::DropoutRng;
 use stn_core::init::SeededVarMap;
 use stn_core::layers::{ConvBlock, Linear, conv_block, linear};
@@ -14,6 +15,7 @@ use stn_core::ops::{ConvBlockConfig, GridSampleConfig, Pool2dConfig};
 use stn_core::optim::{AdamW, AdamWConfig, Optimiser, ParamGroup, Sgd, SgdConfig};
 use stn_core::transform::{Affine, Transform};
 use stn_experiments::data::Distortion;
+use stn_experiments::models::backbone::{BackboneKind, backbone};
 use stn_experiments::models::svhn::{SvhnConfig, SvhnModel, svhn, svhn_loss};
 use stn_experiments::models::{Cnn, Model, Network, cnn};
 
@@ -77,6 +79,28 @@ pub fn svhn_step(model: SvhnModel, side: usize, batch: usize) -> Result<Ours> {
         Ok(logits)
     };
     Ok(Ours { step: Box::new(step), params: vars.num_params() })
+}
+
+/// A backbone and a classifier on 224 px.
+pub fn backbone_step(kind: BackboneKind, batch: usize, train: Option<Statistics>) -> Result<Ours> {
+    let vars = SeededVarMap::new(0);
+    let vb = vars.var_builder(DType::F32, &Device::Cpu);
+    let net = backbone(kind, train.unwrap_or_default(), vb.pp("net"))?;
+    let classifier = linear(kind.channels(), 1000, vb.pp("classifier"))?;
+    let (images, params) = (noise((batch, 3, 224, 224))?, vars.num_params());
+    if train.is_none() {
+        let images = images.detach();
+        return Ok(Ours { step: Box::new(move || Ok(classifier.forward(&net.describe(&images, false)?)?)), params });
+    }
+    let labels = Tensor::from_iter(0..batch as u32, &Device::Cpu)?;
+    let config = SgdConfig { lr: LR, ..Default::default() };
+    let mut optimiser = Sgd::new(vec![ParamGroup::new(vars.trainable_vars())], config)?;
+    let step = move || {
+        let logits = classifier.forward(&net.describe(&images, true)?)?;
+        optimiser.step(&cross_entropy(&logits, &labels)?.backward()?)?;
+        Ok(logits)
+    };
+    Ok(Ours { step: Box::new(step), params })
 }
 
 /// Sets the biases of all regression layers to the tilt, in the parameters of their family.

@@ -52,6 +52,7 @@ pub fn build(work: &Work) -> Result<Ours> {
             nets::mnist(model, data, width, full_resolution, work.batch(), train)
         }
         Work::Svhn { model, side, batch } => nets::svhn_step(model, side, batch),
+        Work::Backbone { kind, batch, train } => nets::backbone_step(kind, batch, train),
     }
 }
 

@@ -1,7 +1,9 @@
 //! What is raced: each row's name, target and work. Both sides build their half from the same [`Work`].
 
 use serde_json::{Value, json};
+use stn_core::conv_norm::Statistics;
 use stn_experiments::data::Distortion;
+use stn_experiments::models::backbone::BackboneKind;
 use stn_experiments::models::svhn::{SvhnConfig, SvhnModel};
 use stn_experiments::models::{Model, TransformKind};
 
@@ -32,6 +34,8 @@ pub enum Work {
     TpsGrid { batch: usize, side: usize, backward: bool },
     /// A network of Table 1: forward alone, or a training step with cross-entropy and AdamW.
     Mnist { model: Model, data: Distortion, width: usize, full_resolution: bool, train: bool },
+    /// A backbone with a classifier of 1,000 classes on 224 px: forward alone in evaluation, or a training step with cross-entropy and SGD.
+    Backbone { kind: BackboneKind, batch: usize, train: Option<Statistics> },
     /// A training step of an SVHN network with the five heads' cross-entropy and SGD.
     Svhn { model: SvhnModel, side: usize, batch: usize },
 }
@@ -84,6 +88,10 @@ impl Work {
                     "batch": BATCH, "train": train,
                 })
             }
+            Self::Backbone { kind, batch, train } => json!({
+                "work": "backbone", "kind": kind.id(), "batch": batch, "train": train.is_some(),
+                "frozen": *train == Some(Statistics::Frozen),
+            }),
             Self::Svhn { model, side, batch } => {
                 let SvhnConfig { filters, units, dropout, .. } = SvhnConfig::new(*side);
                 let transformers = match model {
@@ -102,7 +110,7 @@ impl Work {
     /// Images a step.
     pub fn batch(&self) -> usize {
         match self {
-            Self::Svhn { batch, .. } => *batch,
+            Self::Svhn { batch, .. } | Self::Backbone { batch, .. } => *batch,
             _ => BATCH,
         }
     }
@@ -116,6 +124,7 @@ fn row(name: impl Into<String>, target: Option<f64>, work: Work) -> Row {
 pub fn all() -> Vec<Row> {
     let mut rows = training_steps();
     rows.extend(other_networks());
+    rows.extend(backbones());
     rows.extend(convolutions());
     rows.extend(samplers());
     rows
@@ -163,6 +172,26 @@ fn other_networks() -> Vec<Row> {
             target: Some(0.9),
             group: Some("transformers on SVHN"),
         });
+    }
+    rows
+}
+
+/// The backbones of birds, in images as many a step.
+fn backbones() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (name, kind, batch) in [
+        ("EfficientNet-Lite0", BackboneKind::EfficientNetLite0, 16),
+        ("Inception-v3", BackboneKind::InceptionV3, 16),
+        ("BN-Inception", BackboneKind::BnInception, 16),
+    ] {
+        for (what, train) in [
+            ("forward", None),
+            ("step", Some(Statistics::Batch)),
+            ("step, statistics frozen", Some(Statistics::Frozen)),
+        ] {
+            let name = format!("backbone: {name} 224 px, batch {batch}, {what}");
+            rows.push(row(name, None, Work::Backbone { kind, batch, train }));
+        }
     }
     rows
 }

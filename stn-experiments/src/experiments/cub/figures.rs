@@ -21,8 +21,6 @@ use stn_viz::{GalleryFigure, GalleryItem, Outline, gallery};
 const CELLS: usize = 32;
 /// Images whose crops are shown.
 const CROPPED: usize = 4;
-/// Pixels of the side of a crop.
-const CROP: usize = 112;
 /// On figures with photographs, and in the names of their files, which the repository does not take.
 const PRIVATE: &str = "photographs of CUB-200-2011 belong to their photographers: not to be published";
 const PRIVATE_FILE: &str = "-photographs";
@@ -145,11 +143,11 @@ impl Sheet<'_> {
             return Ok(None);
         };
         let Some((count, kind)) = self.model.windows() else { return Ok(None) };
-        let mut items: Vec<Item> = Vec::new();
+        let (mut items, side): (Vec<Item>, _) = (Vec::new(), pixels.dim(3)?);
         for (i, &index) in indices.iter().take(CROPPED).enumerate() {
             let image = pixels.i(i)?;
             let affine = kind.affine(&thetas.i(index as usize)?)?;
-            let grid = affine_grid(&affine, (CROP, CROP), true)?;
+            let grid = affine_grid(&affine, (side, side), true)?;
             let seen = grid_sample(&image.unsqueeze(0)?, &grid, GridSampleConfig::new(true))?;
             items.push((image, outlines(&self.windows_of(index)?), String::new()));
             for window in 0..count {

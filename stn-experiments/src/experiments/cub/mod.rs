@@ -282,3 +282,98 @@ pub fn load(dir: &RunDir) -> Result<(Settings, BirdNetwork)> {
     load_weights(dir, &vars)?;
     Ok((settings, network))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{MODEL_FILE, SAMPLES_FILE};
+    use crate::train::Cadence;
+
+    #[test]
+    fn a_stopped_run_goes_on_and_ends_as_one_that_was_not() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let birds = Birds::synthetic([48, 16], "asked for", true)?;
+        let loaded = Loaded {
+            setting: Setting::Synthetic,
+            birds: &birds,
+            backbone: BackboneKind::Small,
+            weights: None,
+            train_identity: birds.train.identity()?,
+            test_identity: birds.test.identity()?,
+        };
+        let budget = Budget { steps: 3, batch: 8, ..Budget::named("quick", Setting::Synthetic.budgets())? };
+        let run = |runs: &str, stop: &Stop| {
+            let runs = folder.path().join(runs);
+            let run = Run {
+                experiment: &FineGrainedBirds,
+                data: Setting::Synthetic.id().into(),
+                model: "2xst-cnn".into(),
+                seed: 1,
+                budget: &budget,
+                runs: &runs,
+                finished: None,
+                cadence: Cadence::default(),
+            };
+            Ok::<_, anyhow::Error>((perform(&run, &loaded, stop)?, run.dir()))
+        };
+        let (status, whole) = run("whole", &Stop::new())?;
+        let Status::Finished(result) = status else { panic!("{status:?}") };
+        assert!(result.val_error_percent.is_some());
+        for detail in ["windows_on_bird_percent_before", "windows_on_bird_percent_after", "parts_found_percent_after"] {
+            assert!(result.details[detail].as_f64().is_some_and(|share| (0.0..=100.0).contains(&share)), "{detail}");
+        }
+
+        let stop = Stop::new();
+        stop.request();
+        assert!(matches!(run("stopped", &stop)?.0, Status::Interrupted { step: 1 }));
+        let (_, stopped) = run("stopped", &Stop::new())?;
+        for file in [MODEL_FILE, SAMPLES_FILE] {
+            let read = |dir: &RunDir| std::fs::read(dir.path().join(file));
+            assert!(
+                read(&whole)? == read(&stopped)?,
+                "{file} differs: running statistics are saved too, and dropout depends on the step"
+            );
+        }
+
+        // Its figures are drawn from what the run left, and its network can be had again.
+        let figures = FineGrainedBirds.figures(folder.path(), &whole, &result)?;
+        assert_eq!(figures.len(), 4, "{figures:?}");
+        for Figure { file, .. } in &figures {
+            assert!(folder.path().join(format!("{file}.png")).exists());
+        }
+        let (_, network) = load(&whole)?;
+        let found = Evaluation::of(&network, &birds.test, Setting::Synthetic.crop())?;
+        assert_eq!(vec![found.error_percent()], result.error_percent_draws);
+        let findings = FineGrainedBirds.findings(&[&result])?;
+        assert!(
+            findings.contains("creatures of our own drawing, not CUB") && findings.contains("Where the windows look")
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn of_photographs_no_pixel_is_kept() -> Result<()> {
+        let birds = Birds::synthetic([16, 16], "asked for", false)?;
+        let (vars, cfg) = (SeededVarMap::new(0), config(Setting::Synthetic, BackboneKind::Small, 16));
+        let vb = vars.var_builder(DType::F32, &Device::Cpu);
+        let network = crate::models::birds::birds("2xst-cnn".parse()?, cfg, &DropoutRng::new(0), vb)?;
+        let crop = Setting::Synthetic.crop();
+        let found = Evaluation::of(&network, &birds.test, crop)?;
+        let kept = samples::samples(&found, &birds.test, crop, false)?;
+        assert!(kept.contains_key("thetas") && kept.contains_key("confusions") && kept.contains_key("pairs"));
+        for (name, tensor) in &kept {
+            assert!(tensor.elem_count() < 1000, "{name} {:?}", tensor.shape());
+        }
+        assert!(samples::samples(&found, &birds.test, crop, true)?.contains_key("shown.images"));
+        Ok(())
+    }
+
+    #[test]
+    fn weights_that_nobody_hosts_are_asked_for() {
+        let hub = Hub::new("http://127.0.0.1:1", "/nonexistent");
+        let error = weights(&hub, BackboneKind::BnInception, None, true).unwrap_err().to_string();
+        assert_eq!(error, "nobody hosts the weights of bn-inception; name a safetensors file of yours with --weights");
+        let error = format!("{:#}", weights(&hub, BackboneKind::EfficientNetLite0, None, true).unwrap_err());
+        assert!(error.contains("--weights takes a file of yours") && error.contains("not in the cache"), "{error}");
+    }
+}
