@@ -27,7 +27,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Train and test an experiment's models; print the table and write the report
-    Reproduce(Reproduce),
+    Reproduce(Box<Reproduce>),
     /// List every cell with the paper's figure, where it gives one
     List {
         /// The cells of one experiment
@@ -182,7 +182,7 @@ impl SourceArgs {
 /// Whatever goes wrong, with what to do about it.
 pub fn run(cli: Cli, stop: &Stop) -> Result<Ending> {
     match cli.command {
-        Command::Reproduce(args) => return reproduce(&request(args)?, stop),
+        Command::Reproduce(args) => return reproduce(&request(*args)?, stop),
         Command::List { experiment } => {
             let listed = experiment.map_or(experiments::ALL.to_vec(), |experiment| vec![experiment]);
             crate::say!("{}", list(&listed).trim_end());
