@@ -54,6 +54,7 @@
 //! | [`telemetry`] | what a transformer is doing, and whether it has collapsed |
 //! | [`ops`] | `grid_sample`, `grid_sample_3d`, and convolution, pooling, the two in one pass, and fully connected, with right gradients |
 //! | [`layers`] | convolution, convolution block and linear layers on them |
+//! | [`conv_norm`] | convolution, batch norm and activation as one layer, for backbones |
 //! | [`init`], [`dropout`], [`optim`] | what training needs and Candle lacks: seeded, stateless, saveable |
 //! | [`algebra`] | no code: the matrices behind the transforms, what each entry does to a picture, and where the traps are |
 //!
@@ -64,6 +65,7 @@
 
 pub mod algebra;
 pub mod antialias;
+pub mod conv_norm;
 pub mod dropout;
 pub mod init;
 pub mod layers;

@@ -190,6 +190,7 @@ impl Budget {
         };
         let schedule = match self.schedule {
             Schedule::OneCycle { .. } => "one cycle".into(),
+            Schedule::Drops { at: [a, b, c], factor } => format!("x {factor} after {a}, {b} and {c}"),
             Schedule::StepDecay { every, factor } => format!("x {factor} every {every}"),
         };
         let localisation = match self.localisation_lr_scale {

@@ -6,6 +6,7 @@ use crate::data::{Distortion, Hub, Mnist, Source, addition, pack, svhn};
 use crate::experiments::{self, Evaluation, Experiment, TEST_SEED};
 use crate::look::{Image, look};
 use crate::metrics::Spread;
+use crate::models::backbone::BackboneKind;
 use crate::record::RunDir;
 use crate::report;
 use crate::reproduce::{Ending, Request, Shard, reproduce};
@@ -144,6 +145,12 @@ struct Reproduce {
     /// For colocalisation: the run of a CNN of mnist that compares windows [default: the CNN on R, quick, trained first where it is not there]
     #[arg(long, value_name = "RUN")]
     encoder: Option<PathBuf>,
+    /// For cub: lite0 (the default), inception-v3 or bn-inception
+    #[arg(long)]
+    backbone: Option<BackboneKind>,
+    /// For cub: a safetensors file with the backbone's ImageNet weights [default: the hub's; nobody hosts those of bn-inception]
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
     /// For svhn from the hub: all (train and extra, 2.3 GB) or train (390 MB)
     #[arg(long, default_value = "all")]
     split: TrainingSplit,
@@ -217,6 +224,8 @@ fn request(args: Reproduce) -> Result<Request> {
         finished: args.finished,
         encoder: args.encoder,
         split: args.split,
+        backbone: args.backbone,
+        weights: args.weights,
         source: args.source.source,
         offline: args.source.offline,
         cadence: Cadence { checkpoint: args.checkpoint_every, ..Default::default() },

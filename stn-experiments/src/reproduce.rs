@@ -4,6 +4,7 @@ use crate::budget::{Budget, Changes};
 use crate::data::Source;
 use crate::data::svhn::TrainingSplit;
 use crate::experiments::Experiment;
+use crate::models::backbone::BackboneKind;
 use crate::record::RunDir;
 use crate::report;
 use crate::run::{Run, RunResult, Status};
@@ -36,6 +37,10 @@ pub struct Request {
     pub finished: Option<PathBuf>,
     /// The run whose network compares windows in co-localisation; none: that of the CNN on R.
     pub encoder: Option<PathBuf>,
+    /// The backbone of birds; none: the experiment's own choice.
+    pub backbone: Option<BackboneKind>,
+    /// A file with that backbone's weights; none: the hub's.
+    pub weights: Option<PathBuf>,
     /// Which of SVHN's training images are used.
     pub split: TrainingSplit,
     /// Where the images come from.
@@ -124,6 +129,9 @@ impl Request {
         }
         add("data", &self.data);
         add("model", &self.models);
+        if let Some(backbone) = self.backbone {
+            add("backbone", &[backbone.to_string()]);
+        }
         if self.seeds != [0] {
             add("seeds", &self.seeds.iter().map(u64::to_string).collect::<Vec<_>>());
         }
@@ -252,6 +260,8 @@ mod tests {
             out: "runs".into(),
             finished: None,
             encoder: None,
+            backbone: None,
+            weights: None,
             split: TrainingSplit::All,
             source: Source::Embedded,
             offline: true,

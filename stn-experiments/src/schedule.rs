@@ -18,6 +18,13 @@ pub enum Schedule {
         /// What the rate is multiplied by.
         factor: f64,
     },
+    /// Multiplies the rate by `factor` at each of three steps.
+    Drops {
+        /// The steps from which on the rate is lower.
+        at: [usize; 3],
+        /// What the rate is multiplied by.
+        factor: f64,
+    },
 }
 
 impl Schedule {
@@ -33,6 +40,7 @@ impl Schedule {
                 let share = (at - rise) / (steps as f64 - rise);
                 0.5 * (1.0 + libm::cos(std::f64::consts::PI * share))
             }
+            Self::Drops { at, factor } => libm::pow(factor, at.iter().filter(|&&drop| step >= drop).count() as f64),
             Self::StepDecay { every, factor } => libm::pow(factor, (step / every.max(1)) as f64),
         }
     }

@@ -3,7 +3,9 @@
 //! Each is a free function from tensors to a tensor, with a gradient that finite differences confirm. Kernels run on the CPU in
 //! `f32` and `f64`; the same input gives the same bits for any number of threads.
 
+mod activation;
 mod axis;
+mod batch_norm;
 mod conv2d;
 mod grid_sample;
 mod grid_sample_3d;
@@ -14,7 +16,9 @@ mod product;
 mod real;
 pub(crate) mod targets;
 
-pub use conv2d::{Conv2dConfig, ConvBlockConfig, Sides, conv_block, conv2d};
+pub use activation::{Activation, relu6};
+pub use batch_norm::{BatchNormed, batch_norm};
+pub use conv2d::{Conv2dConfig, ConvBlockConfig, Sides, conv_block, conv2d, conv2d_activated};
 pub use grid_sample::{
     GridSampleConfig, Interpolation, Padding, affine_grid_sample, grid_sample, grid_sample_fill, grid_sample_reference,
 };

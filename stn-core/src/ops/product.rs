@@ -38,6 +38,11 @@ pub(super) fn add_product<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>
     gemm(dst, true, lhs, rhs, if small { Parallelism::None } else { Parallelism::Rayon(0) });
 }
 
+/// The same on the calling thread alone, for callers that have a product for each thread.
+pub(super) fn add_product_alone<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>) {
+    gemm(dst, true, lhs, rhs, Parallelism::None);
+}
+
 /// `dst = lhs rhs`; `dst` is row-major. On the calling thread alone.
 pub(super) fn product<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>) {
     gemm(dst, false, lhs, rhs, Parallelism::None);

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub mod addition;
+pub mod birds;
 pub mod distort;
 mod epochs;
 pub mod hub;

@@ -26,6 +26,10 @@ pub enum Purpose {
     Windows = 7,
     /// A synthetic house number: (0 for training, 1 for testing; its index).
     HouseNumber = 8,
+    /// A synthetic creature: (0 for training, 1 for testing; its index).
+    Creature = 9,
+    /// Crop and flip of a training image of a bird: (epoch, index of the image).
+    BirdCrop = 10,
 }
 
 /// Builds the generator of one quadruple.

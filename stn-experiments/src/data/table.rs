@@ -1,10 +1,12 @@
 //! A parquet file read by column name, with errors that say which row is wrong.
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
+use memmap2::Mmap;
 use parquet::basic::Type;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, DataType};
@@ -31,6 +33,20 @@ impl Table {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let bytes = std::fs::read(path).with_context(|| format!("{name}: cannot read the file"))?;
         Self::open(name, Bytes::from(bytes))
+    }
+
+    /// Maps a file and opens it: what is not read takes no memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Table::open_file`].
+    pub fn open_mapped(path: &Path) -> Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let file = File::open(path).with_context(|| format!("{name}: cannot open the file"))?;
+        // SAFETY: the map is only read. The file lies in the hub's cache, where files are put whole; that nobody shortens it while it is mapped is what every
+        // user of mapped files has to ask of the other programs on the machine.
+        let map = unsafe { Mmap::map(&file) }.with_context(|| format!("{name}: cannot map the file"))?;
+        Self::open(name, Bytes::from_owner(map))
     }
 
     /// Opens the bytes of a file; `name` stands for it in errors.
@@ -155,6 +171,43 @@ impl Table {
         Ok(lists)
     }
 
+    /// Reads a row group of the column of lists of numbers, whole or not, whose name begins so, such as `bbox.`: for each row the numbers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Table::lists_of_group`].
+    pub fn numbers_of_group(&self, column: &str, group: usize) -> Result<Vec<Vec<f64>>> {
+        let schema = self.reader.metadata().file_metadata().schema_descr();
+        let leaf = schema.columns().iter().find(|leaf| leaf.path().string().starts_with(column));
+        let (name, kind) = match leaf {
+            Some(leaf) if leaf.max_rep_level() == 1 => (leaf.path().string(), leaf.physical_type()),
+            _ => {
+                let found: Vec<_> = schema.columns().iter().map(|leaf| leaf.path().string()).collect();
+                bail!("{}: expected a column `{column}..` of lists of numbers, got {}", self.name, found.join(", "))
+            }
+        };
+        let rows = self.rows_of_group(group)?;
+        macro_rules! floats {
+            ($variant:ident) => {
+                self.levels(&name, group, rows, |_, reader| match reader {
+                    ColumnReader::$variant(reader) => Some(reader),
+                    _ => None,
+                })
+                .map(Levels::lists)
+            };
+        }
+        let lists: Vec<Vec<f64>> = match kind {
+            Type::FLOAT => widened::<f32>(floats!(FloatColumnReader)?),
+            Type::DOUBLE => floats!(DoubleColumnReader)?,
+            _ => {
+                let lists = self.lists_of_group(column, group)?;
+                lists.into_iter().map(|row| row.into_iter().flatten().map(|n| n as f64).collect()).collect()
+            }
+        };
+        ensure!(lists.len() == rows, "{}: `{name}`: expected {rows} lists, got {}", self.name, lists.len());
+        Ok(lists)
+    }
+
     fn rows_of_group(&self, group: usize) -> Result<usize> {
         let groups = self.reader.metadata().row_groups();
         let rows = groups.get(group).and_then(|meta| usize::try_from(meta.num_rows()).ok());
@@ -257,6 +310,28 @@ struct Levels<V> {
     definition: Vec<i16>,
     repetition: Vec<i16>,
     complete: i16,
+}
+
+impl<V> Levels<V> {
+    /// The values of each row, of lists that hold no lists.
+    fn lists(self) -> Vec<Vec<V>> {
+        let (mut lists, mut values): (Vec<Vec<V>>, _) = (Vec::new(), self.values.into_iter());
+        for (&definition, &repetition) in self.definition.iter().zip(&self.repetition) {
+            if repetition == 0 {
+                lists.push(Vec::new());
+            }
+            if definition == self.complete
+                && let (Some(row), Some(value)) = (lists.last_mut(), values.next())
+            {
+                row.push(value);
+            }
+        }
+        lists
+    }
+}
+
+fn widened<T: Into<f64>>(lists: Vec<Vec<T>>) -> Vec<Vec<f64>> {
+    lists.into_iter().map(|row| row.into_iter().map(Into::into).collect()).collect()
 }
 
 /// Makes a panic an error: the parquet crate takes some contradictions of a corrupt file for bugs of its own and panics.

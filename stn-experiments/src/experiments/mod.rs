@@ -3,6 +3,7 @@
 pub mod addition;
 pub(crate) mod classification;
 pub mod colocalisation;
+pub mod cub;
 mod digits;
 pub mod mnist;
 pub mod svhn;
@@ -29,9 +30,10 @@ pub const TEST_SEED: u64 = 0;
 pub(crate) const VALIDATION_DRAW: u64 = u64::MAX;
 
 /// Every experiment, in the order of the paper.
-pub const ALL: [&dyn Experiment; 5] = [
+pub const ALL: [&dyn Experiment; 6] = [
     &mnist::DistortedMnist,
     &svhn::HouseNumbers,
+    &cub::FineGrainedBirds,
     &addition::Addition,
     &colocalisation::Colocalisation,
     &volume::DigitsInVolumes,

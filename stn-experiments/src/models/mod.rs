@@ -7,6 +7,8 @@
 //! kept. On the larger images its count is: at that of the 64-filter CNN an FCN would have 117 units on RTS and 73 on TC.
 
 pub mod addition;
+pub mod backbone;
+pub mod birds;
 mod cnn;
 pub mod colocalisation;
 mod fcn;

@@ -1,15 +1,19 @@
 //! Two-dimensional convolution, alone or with what usually follows it, with right gradients for every size.
 
 mod backward;
+mod depthwise;
+mod depthwise_kernels;
 mod epilogue;
 mod forward;
 mod geometry;
 mod op;
+mod pointwise;
 mod runs;
 mod scattered;
 mod spectral;
 mod tiles;
 
+use super::activation::{Activation, activate};
 use super::pool2d::Pool2dConfig;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use op::ConvBlock;
@@ -92,6 +96,26 @@ impl Conv2dConfig {
         Self { groups, ..self }
     }
 
+    /// Sets TensorFlow's SAME padding for an image and a kernel of these (height, width): as many positions as the stride has in the image, and of an
+    /// odd number of zeros the surplus one behind it.
+    ///
+    /// # Example
+    /// ```
+    /// use stn_core::ops::{Conv2dConfig, Sides};
+    /// let same = Conv2dConfig::new().stride(2).same((224, 7), (3, 3)).padding;
+    /// assert_eq!(same, Sides { top: 0, bottom: 1, left: 1, right: 1 });
+    /// ```
+    pub fn same(self, image: (usize, usize), kernel: (usize, usize)) -> Self {
+        let zeros = |n: usize, kernel: usize, stride: usize, dilation: usize| {
+            let (stride, reach) = (stride.max(1), dilation * kernel.saturating_sub(1) + 1);
+            let zeros = (n.div_ceil(stride).saturating_sub(1) * stride + reach).saturating_sub(n);
+            (zeros / 2, zeros - zeros / 2)
+        };
+        let (top, bottom) = zeros(image.0, kernel.0, self.stride.0, self.dilation.0);
+        let (left, right) = zeros(image.1, kernel.1, self.stride.1, self.dilation.1);
+        Self { padding: Sides { top, bottom, left, right }, ..self }
+    }
+
     /// Height and width of the map; `None` where the kernel does not fit.
     fn out_size(&self, (h, w): (usize, usize), (kh, kw): (usize, usize)) -> Option<(usize, usize)> {
         let side = |n: usize, kernel: usize, stride: usize, dilation: usize| {
@@ -141,7 +165,49 @@ impl Conv2dConfig {
 /// # }
 /// ```
 pub fn conv2d(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: Conv2dConfig) -> Result<Tensor> {
-    apply("conv2d", input, weight, bias, cfg, ConvBlock::new(cfg, false, None))
+    conv2d_activated(input, weight, bias, cfg, Activation::None)
+}
+
+/// [`conv2d`] and an activation in one pass.
+///
+/// # Shapes
+/// As [`conv2d`].
+///
+/// # Gradients
+/// As [`conv2d`], those of the activation before them.
+///
+/// # Errors
+/// As [`conv2d`].
+///
+/// # Example
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use stn_core::ops::{Activation, Conv2dConfig, conv2d_activated};
+/// # fn main() -> candle_core::Result<()> {
+/// let image = Tensor::ones((1, 8, 6, 6), DType::F32, &Device::Cpu)?;
+/// let kernel = Tensor::ones((8, 1, 3, 3), DType::F32, &Device::Cpu)?; // depthwise
+/// let map = conv2d_activated(&image, &kernel, None, Conv2dConfig::default().groups(8), Activation::Relu6)?;
+/// assert_eq!((map.dims(), map.max_all()?.to_scalar::<f32>()?), (&[1, 8, 4, 4][..], 6.0));
+/// # Ok(())
+/// # }
+/// ```
+pub fn conv2d_activated(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    cfg: Conv2dConfig,
+    activation: Activation,
+) -> Result<Tensor> {
+    let block = ConvBlock::new(cfg, activation == Activation::Relu, None);
+    apply("conv2d", input, weight, bias, cfg, Kernels::Any { block, activation })
+}
+
+/// Which kernels convolve.
+enum Kernels {
+    /// Those for every convolution, which know ReLU and pools; what else there is to do comes after them.
+    Any { block: ConvBlock, activation: Activation },
+    /// The same, and nothing else will do.
+    Block(ConvBlock),
 }
 
 /// The options of [`conv_block`].
@@ -199,7 +265,7 @@ impl ConvBlockConfig {
 /// # }
 /// ```
 pub fn conv_block(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: ConvBlockConfig) -> Result<Tensor> {
-    apply("conv_block", input, weight, bias, cfg.conv, ConvBlock::new(cfg.conv, true, cfg.pool))
+    apply("conv_block", input, weight, bias, cfg.conv, Kernels::Block(ConvBlock::new(cfg.conv, true, cfg.pool)))
 }
 
 fn apply(
@@ -208,7 +274,7 @@ fn apply(
     weight: &Tensor,
     bias: Option<&Tensor>,
     cfg: Conv2dConfig,
-    block: ConvBlock,
+    kernels: Kernels,
 ) -> Result<Tensor> {
     let (&[_, c, h, w], &[o, weight_c, kh, kw]) = (input.dims(), weight.dims()) else {
         bail!(
@@ -238,7 +304,9 @@ fn apply(
     let Some(out) = cfg.out_size((h, w), (kh, kw)) else {
         bail!("{op}: a {kh}x{kw} kernel does not fit an image of {h}x{w} with {cfg:?}")
     };
-    if let Some(pool) = block.pool() {
+    if let Kernels::Block(block) = &kernels
+        && let Some(pool) = block.pool()
+    {
         pool.check(op, out)?;
         if pool.kernel.0 * pool.kernel.1 > MOST_CELLS {
             bail!(
@@ -266,5 +334,17 @@ fn apply(
     if ![input, weight, bias].iter().all(|t| matches!(t.device(), Device::Cpu)) {
         bail!("{op}: there is a kernel for the CPU only; move the tensors with to_device(&Device::Cpu)")
     }
-    input.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, block)
+    let (input, weight, bias) = (input.contiguous()?, weight.contiguous()?, bias.contiguous()?);
+    match kernels {
+        Kernels::Any { activation, .. } if pointwise::fits(cfg, (kh, kw)) => {
+            input.apply_op3(&weight, &bias, pointwise::Pointwise(activation))
+        }
+        Kernels::Any { activation, .. } if depthwise::fits(cfg, c, o) => {
+            input.apply_op3(&weight, &bias, depthwise::Depthwise { cfg, activation })
+        }
+        Kernels::Any { block, activation: Activation::Relu6 } => {
+            activate(&input.apply_op3(&weight, &bias, block)?, Activation::Relu6)
+        }
+        Kernels::Any { block, .. } | Kernels::Block(block) => input.apply_op3(&weight, &bias, block),
+    }
 }

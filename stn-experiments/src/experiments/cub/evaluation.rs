@@ -1,0 +1,243 @@
+//! What a network makes of test images: its answers, where its windows lie, and what is confused with what.
+
+use crate::data::birds::{BirdSet, Box4, Crop};
+use crate::experiments::Experiment;
+use crate::metrics::Spread;
+use crate::models::birds::{BirdModel, BirdNetwork};
+use crate::run::RunResult;
+use anyhow::Result;
+use candle_core::{D, Device, Tensor};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Images that are looked at at a time.
+const BATCH: usize = 32;
+/// Confusions that a result lists.
+const LISTED: usize = 10;
+
+/// The answers on all images of a set.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// What they are, and what they were taken for.
+    pub labels: Vec<u32>,
+    /// What they were taken for.
+    pub predicted: Vec<u32>,
+    /// Each image's bird and parts.
+    pub truth: Vec<Truth>,
+    /// The parameters of each image's windows; none without a transformer.
+    pub thetas: Vec<Vec<Vec<f32>>>,
+}
+
+/// Where the bird is, and its parts where they are known, in coordinates of the square.
+#[derive(Debug, Clone)]
+pub struct Truth {
+    /// Left, top, right, bottom.
+    pub bird: Box4,
+    /// Head and tail, of synthetic creatures.
+    pub parts: Vec<[f64; 2]>,
+}
+
+/// A window's centre and half its side, along both axes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Window {
+    pub(super) centre: [f64; 2],
+    pub(super) half: [f64; 2],
+}
+
+impl Evaluation {
+    /// Looks at all images of a set, the squares in their middle.
+    ///
+    /// # Errors
+    /// When an image cannot be read or the network does not fit it.
+    pub fn of(network: &BirdNetwork, set: &BirdSet, crop: Crop) -> Result<Self> {
+        let (mut labels, mut predicted, mut truth, mut thetas) = (vec![], vec![], vec![], vec![]);
+        for start in (0..set.len()).step_by(BATCH) {
+            let mut pixels = Vec::new();
+            let end = set.len().min(start + BATCH);
+            for i in start..end {
+                let view = set.view(i, crop, None)?;
+                pixels.extend(view.pixels);
+                truth.push(Truth { bird: view.bird, parts: view.parts });
+                labels.push(set.label(i));
+            }
+            let images = Tensor::from_vec(pixels, (end - start, 3, crop.side, crop.side), &Device::Cpu)?;
+            let prediction = network.forward(&images, false)?;
+            predicted.extend(prediction.logits.argmax(D::Minus1)?.to_vec1::<u32>()?);
+            if let Some(transformed) = prediction.transformed {
+                let all = transformed.theta.to_vec2::<f32>()?;
+                thetas.extend(all.chunks(all.len() / (end - start)).map(<[_]>::to_vec));
+            }
+        }
+        Ok(Self { labels, predicted, truth, thetas })
+    }
+
+    /// The share of wrong answers.
+    pub fn error_percent(&self) -> f64 {
+        let wrong = self.labels.iter().zip(&self.predicted).filter(|(label, predicted)| label != predicted).count();
+        100.0 * wrong as f64 / self.labels.len().max(1) as f64
+    }
+
+    /// The most frequent confusions: what it is, what it is taken for, how often.
+    pub(super) fn confusions(&self) -> Vec<(u32, u32, usize)> {
+        let mut counts: BTreeMap<(u32, u32), usize> = BTreeMap::new();
+        for (&label, &predicted) in
+            self.labels.iter().zip(&self.predicted).filter(|(label, predicted)| label != predicted)
+        {
+            *counts.entry((label, predicted)).or_default() += 1;
+        }
+        let mut counts: Vec<_> = counts.into_iter().map(|((label, predicted), n)| (label, predicted, n)).collect();
+        counts.sort_by_key(|&(label, predicted, n)| (std::cmp::Reverse(n), label, predicted));
+        counts.truncate(LISTED);
+        counts
+    }
+
+    /// The windows of each image.
+    pub(super) fn windows(&self, model: BirdModel) -> Result<Vec<Vec<Window>>> {
+        self.thetas.iter().map(|thetas| windows(model, thetas)).collect()
+    }
+
+    /// For a run's result: how many windows have their centre on the bird, before training and now; how many images have both parts found; confusions.
+    pub(super) fn details(&self, model: BirdModel) -> Result<Map<String, Value>> {
+        let mut details = Map::new();
+        details.insert("confusions".into(), json!(self.confusions()));
+        if let Some((count, _)) = model.windows() {
+            let now = self.windows(model)?;
+            let before = vec![tiles(count); now.len()];
+            for (name, windows) in [("before", &before), ("after", &now)] {
+                let shares: Vec<f64> = (0..count).map(|w| self.on_bird(windows, w)).collect();
+                let mean = shares.iter().sum::<f64>() / count as f64;
+                details.insert(format!("windows_on_bird_percent_{name}"), json!(mean));
+                details.insert(format!("windows_on_bird_percent_{name}_each"), json!(shares));
+                if let Some(found) = self.parts_found(windows) {
+                    details.insert(format!("parts_found_percent_{name}"), json!(found));
+                }
+            }
+        }
+        Ok(details)
+    }
+
+    /// The share of images in which a window's centre lies in the bird's box.
+    fn on_bird(&self, windows: &[Vec<Window>], window: usize) -> f64 {
+        let on = self.truth.iter().zip(windows).filter(|(truth, windows)| {
+            let ([x, y], [left, top, right, bottom]) = (windows[window].centre, truth.bird);
+            (left..=right).contains(&x) && (top..=bottom).contains(&y)
+        });
+        100.0 * on.count() as f64 / self.truth.len().max(1) as f64
+    }
+
+    /// The share of images in which two windows, the same ones in all images, have their centres within a quarter of their sides of the two parts. None where parts are
+    /// not known.
+    fn parts_found(&self, windows: &[Vec<Window>]) -> Option<f64> {
+        let count = windows.first()?.len();
+        if self.truth.iter().any(|truth| truth.parts.len() != 2) {
+            return None;
+        }
+        let finds = |window: &Window, part: [f64; 2]| {
+            (0..2).all(|axis| (window.centre[axis] - part[axis]).abs() <= 0.5 * window.half[axis].abs())
+        };
+        let share = |head: usize, tail: usize| {
+            let found = self.truth.iter().zip(windows).filter(|(truth, windows)| {
+                finds(&windows[head], truth.parts[0]) && finds(&windows[tail], truth.parts[1])
+            });
+            100.0 * found.count() as f64 / self.truth.len() as f64
+        };
+        let pairs = (0..count).flat_map(|head| (0..count).map(move |tail| (head, tail)));
+        pairs.filter(|(head, tail)| head != tail).map(|(head, tail)| share(head, tail)).reduce(f64::max)
+    }
+}
+
+/// Centres and sides of an image's windows.
+pub(super) fn windows(model: BirdModel, thetas: &[Vec<f32>]) -> Result<Vec<Window>> {
+    let Some((_, kind)) = model.windows() else { return Ok(Vec::new()) };
+    let affine = kind.affine(&Tensor::new(thetas.to_vec(), &Device::Cpu)?)?.to_vec3::<f32>()?;
+    let window = |a: &Vec<Vec<f32>>| Window {
+        centre: [f64::from(a[0][2]), f64::from(a[1][2])],
+        half: [f64::from(a[0][0].abs() + a[0][1].abs()), f64::from(a[1][0].abs() + a[1][1].abs())],
+    };
+    Ok(affine.iter().map(window).collect())
+}
+
+/// The windows before training.
+fn tiles(count: usize) -> Vec<Window> {
+    let centres = stn_core::parallel::tiling(count / 2, 2);
+    let window = |c: &[f32]| Window { centre: [f64::from(c[0]), f64::from(c[1])], half: [0.5; 2] };
+    centres.chunks(2).map(window).collect()
+}
+
+/// Where windows lie, for the report: a row a cell, the mean over its seeds.
+pub(super) fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> String {
+    let mut rows: BTreeMap<(&str, &str, &str), Vec<&RunResult>> = BTreeMap::new();
+    for result in results.iter().filter(|result| result.details.contains_key("windows_on_bird_percent_after")) {
+        rows.entry((&result.budget, &result.data, &result.model)).or_default().push(result);
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from(
+        "\n### Where the windows look\n\nThe share of test images in which a window's centre is in the box round the bird, and, of synthetic creatures, in which two windows \
+         have their centres within a quarter of their sides of head and tail. Boxes and parts are not trained on.\n\n\
+         | budget | data | model | on the bird %, before | after | parts found %, before | after |\n|---|---|---|---|---|---|---|\n",
+    );
+    for ((budget, data, model), runs) in rows {
+        let mean = |name: &str| {
+            let values: Vec<f64> = runs.iter().filter_map(|run| run.details.get(name)?.as_f64()).collect();
+            Spread::of(&values).map_or("-".into(), |spread| spread.to_string())
+        };
+        let columns = [
+            "windows_on_bird_percent_before",
+            "windows_on_bird_percent_after",
+            "parts_found_percent_before",
+            "parts_found_percent_after",
+        ];
+        let columns: Vec<String> = columns.into_iter().map(mean).collect();
+        let _ = writeln!(text, "| {budget} | {data} | {} | {} |", experiment.label(model), columns.join(" | "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::birds::WindowKind;
+
+    fn evaluation() -> Evaluation {
+        let truth = |bird, parts: [[f64; 2]; 2]| Truth { bird, parts: parts.to_vec() };
+        Evaluation {
+            labels: vec![0, 1, 1, 2],
+            predicted: vec![0, 2, 2, 0],
+            truth: vec![
+                truth([-1.0, -1.0, 0.0, 1.0], [[-0.5, 0.2], [0.5, -0.2]]),
+                truth([0.2, -1.0, 1.0, 1.0], [[-0.5, 0.3], [0.5, 0.0]]),
+                truth([-2.0, -2.0, 2.0, 2.0], [[0.5, 0.0], [-0.5, 0.0]]),
+                truth([0.9, 0.9, 1.0, 1.0], [[-0.4, 0.0], [0.6, 0.1]]),
+            ],
+            thetas: vec![vec![vec![-0.5, 0.0], vec![0.5, 0.0]]; 4],
+        }
+    }
+
+    #[test]
+    fn windows_on_birds_and_parts_are_counted() -> Result<()> {
+        let model = BirdModel::StCnn { windows: 2, kind: WindowKind::Location, shared: false };
+        let found = evaluation();
+        assert_eq!(found.error_percent(), 75.0);
+        assert_eq!(found.confusions(), [(1, 2, 2), (2, 0, 1)]);
+        let details = found.details(model)?;
+        // The left window is on the first and the third bird, the right one on the second and the third.
+        assert_eq!(details["windows_on_bird_percent_after_each"], json!([50.0, 50.0]));
+        assert_eq!(details["windows_on_bird_percent_before"], json!(50.0));
+        // Left to the head, right to the tail: the first image and the last; the second is off by more than a quarter, the third is the other way round.
+        assert_eq!(details["parts_found_percent_after"], json!(50.0));
+        Ok(())
+    }
+
+    #[test]
+    fn sizes_of_windows_count() -> Result<()> {
+        let model = BirdModel::StCnn { windows: 2, kind: WindowKind::Affine, shared: false };
+        let thetas = [vec![0.0, 0.3, 0.1, 0.2, 0.0, -0.4], vec![0.5, 0.0, 0.0, 0.0, 0.5, 0.0]];
+        let windows = windows(model, &thetas)?;
+        assert!((windows[0].half[0] - 0.3).abs() < 1e-6 && (windows[0].centre[1] + 0.4).abs() < 1e-6);
+        assert_eq!(windows[1], Window { centre: [0.0; 2], half: [0.5; 2] });
+        Ok(())
+    }
+}

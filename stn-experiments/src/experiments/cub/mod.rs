@@ -1,0 +1,284 @@
+//! Birds: section 4.3, A.6 and Table 3.
+//!
+//! `just reproduce cub` fine-tunes the CNN and the 2xST-CNN on EfficientNet-Lite0 at 224 px; `--budget full` trains every model, `--backbone` names another network.
+//! Where CUB cannot be had, synthetic creatures take its place, and the networks are small ones trained from nothing.
+
+mod claims;
+mod evaluation;
+mod figures;
+mod samples;
+mod setting;
+mod trial;
+
+pub use evaluation::Evaluation;
+pub use setting::Setting;
+pub use trial::BirdTrial;
+
+use super::Experiment;
+use crate::budget::Budget;
+use crate::data::birds::Birds;
+use crate::data::{DataSource, Hub, Source};
+use crate::figures::Figure;
+use crate::metrics::Measure;
+use crate::models::backbone::{BackboneKind, backbone_weights, put_weights};
+use crate::models::birds::{BirdConfig, BirdModel, BirdNetwork, birds};
+use crate::paper;
+use crate::record::RunDir;
+use crate::report;
+use crate::reproduce::{Ending, Request, sweep};
+use crate::run::{Config, Origin, Run, RunResult, Settings, Status, load_weights};
+use crate::stop::Stop;
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Device, Tensor};
+use serde_json::json;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use stn_core::dropout::DropoutRng;
+use stn_core::init::SeededVarMap;
+
+/// The probability of dropout before the classifier, A.6.
+const DROPOUT: f64 = 0.7;
+
+/// Fine-grained classification: windows on birds.
+#[derive(Debug, Clone, Copy)]
+pub struct FineGrainedBirds;
+
+impl Experiment for FineGrainedBirds {
+    fn id(&self) -> &'static str {
+        "cub"
+    }
+
+    fn title(&self) -> &'static str {
+        "birds"
+    }
+
+    fn place(&self, _data: &str) -> &'static str {
+        "table 3"
+    }
+
+    fn data(&self) -> Vec<String> {
+        Setting::ALL.map(|setting| setting.id().into()).to_vec()
+    }
+
+    fn models(&self) -> Vec<String> {
+        BirdModel::all().into_iter().map(BirdModel::id).collect()
+    }
+
+    fn label(&self, model: &str) -> String {
+        model.parse::<BirdModel>().map_or_else(|_| model.into(), BirdModel::label)
+    }
+
+    fn first_look(&self) -> (Vec<String>, Vec<String>) {
+        (vec![Setting::Px224.id().into()], BirdModel::table()[..2].iter().map(|model| model.id()).collect())
+    }
+
+    /// Those of real birds; [`Setting::budgets`] has those of synthetic creatures, whose networks start from nothing.
+    fn budgets(&self) -> Vec<Budget> {
+        Setting::Px224.budgets()
+    }
+
+    fn measure(&self) -> Measure {
+        Measure::Correct
+    }
+
+    fn paper_error_percent(&self, data: &str, model: &str) -> Option<f64> {
+        paper::cub_error_percent(data.parse().ok()?, model.parse().ok()?)
+    }
+
+    fn paper_training(&self) -> Option<&'static str> {
+        Some("30,000 steps of 256, SGD, on all 200 species of CUB, from BN-Inception")
+    }
+
+    fn reproduce(&self, request: &Request, stop: &Stop) -> Result<Ending> {
+        let hub = Hub::from_env();
+        let mut settings: Vec<Setting> = Vec::new();
+        for (data, _) in request.cells() {
+            let setting: Setting = data.parse()?;
+            if !settings.contains(&setting) {
+                settings.push(setting);
+            }
+        }
+        // Real birds, unless they cannot be had: their settings then become the synthetic one.
+        let real = settings.iter().any(|setting| !setting.is_synthetic());
+        let mut birds = match real {
+            true => Birds::load(&hub, request.source, request.offline, request.budget.holdout)?,
+            false => creatures(request)?,
+        };
+        if real && matches!(birds.source, DataSource::Synthetic { .. }) {
+            settings = vec![Setting::Synthetic];
+        }
+        for setting in settings {
+            let synthetic = matches!(birds.source, DataSource::Synthetic { .. });
+            if setting.is_synthetic() && !synthetic {
+                birds = creatures(request)?;
+            }
+            crate::say!(
+                "{} from {}: {} to train on, {} to test on, {} classes",
+                setting.what(),
+                birds.source,
+                birds.train.len(),
+                birds.test.len(),
+                birds.train.classes()
+            );
+            let loaded = Loaded::new(&hub, request, setting, &birds)?;
+            let of_setting = Request {
+                data: vec![setting.id().into()],
+                budget: Budget::named(&request.base, setting.budgets())?.changed(&request.changes)?,
+                ..request.clone()
+            };
+            if sweep(&of_setting, |run| perform(run, &loaded, stop), stop)? == Ending::Interrupted {
+                return Ok(Ending::Interrupted);
+            }
+        }
+        Ok(Ending::Complete)
+    }
+
+    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<super::Evaluation> {
+        let (settings, network) = load(run)?;
+        let setting: Setting = settings.data.parse()?;
+        let source = if setting.is_synthetic() { Source::Embedded } else { source };
+        let birds = Birds::load(&Hub::from_env(), source, offline, false)?;
+        Ok(vec![Evaluation::of(&network, &birds.test, setting.crop())?.error_percent()].into())
+    }
+
+    fn protocol(&self) -> &'static str {
+        "Test accuracy on single squares from the middle of the test images, last weights; over several seeds mean ± standard deviation. Boxes and parts are trained on \
+         nowhere. The paper's figures, on all 200 species: Jaderberg et al. 2015, Table 3."
+    }
+
+    fn figures(&self, folder: &Path, run: &RunDir, result: &RunResult) -> Result<Vec<Figure>> {
+        figures::all(folder, run, result)
+    }
+
+    fn findings(&self, results: &[&RunResult]) -> Result<String> {
+        let mut text = String::new();
+        if results.iter().any(|result| matches!(result.data_source, DataSource::Synthetic { .. })) {
+            text.push_str("**Those of `synthetic` are creatures of our own drawing, not CUB.**\n\n");
+        }
+        let classes = |result: &&&RunResult| result.details.get("classes").and_then(serde_json::Value::as_u64);
+        let real = results.iter().filter(|result| !matches!(result.data_source, DataSource::Synthetic { .. }));
+        let fewest = real.filter_map(|result| classes(&result)).min();
+        if let Some(fewest) = fewest.filter(|&fewest| fewest < 200) {
+            text += &format!(
+                "**These are {fewest} of CUB's 200 species: figures are not to be set against the paper's.**\n\n"
+            );
+        }
+        Ok(text + &report::beside_the_papers(self, results, claims::claims)? + &evaluation::table(self, results))
+    }
+}
+
+fn creatures(request: &Request) -> Result<Birds> {
+    Birds::load(&Hub::from_env(), Source::Embedded, request.offline, request.budget.holdout)
+}
+
+/// What the runs of a setting share.
+struct Loaded<'a> {
+    setting: Setting,
+    birds: &'a Birds,
+    backbone: BackboneKind,
+    /// ImageNet's, and where they came from; none for a network that starts from nothing.
+    weights: Option<(HashMap<String, Tensor>, String)>,
+    train_identity: String,
+    test_identity: String,
+}
+
+impl<'a> Loaded<'a> {
+    fn new(hub: &Hub, request: &Request, setting: Setting, birds: &'a Birds) -> Result<Self> {
+        let backbone = match &request.backbone {
+            Some(_) if setting.is_synthetic() => BackboneKind::Small,
+            Some(backbone) => *backbone,
+            None => setting.backbone(),
+        };
+        Ok(Self {
+            setting,
+            birds,
+            backbone,
+            weights: weights(hub, backbone, request.weights.as_deref(), request.offline)?,
+            train_identity: birds.train.identity()?,
+            test_identity: birds.test.identity()?,
+        })
+    }
+
+    fn config(&self) -> BirdConfig {
+        config(self.setting, self.backbone, self.birds.train.classes())
+    }
+}
+
+fn config(setting: Setting, backbone: BackboneKind, classes: usize) -> BirdConfig {
+    let (side, input, statistics) = (setting.crop().side, setting.input(), setting.statistics());
+    BirdConfig { backbone, statistics, classes, side, input, dropout: DROPOUT }
+}
+
+/// ImageNet's weights of a backbone: from the user's file, else from the hub.
+fn weights(
+    hub: &Hub,
+    kind: BackboneKind,
+    file: Option<&Path>,
+    offline: bool,
+) -> Result<Option<(HashMap<String, Tensor>, String)>> {
+    if kind == BackboneKind::Small {
+        return Ok(None);
+    }
+    let (file, from): (PathBuf, String) = match (file, kind.repository()) {
+        (Some(file), _) => {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (file.to_path_buf(), format!("the user's file {name}"))
+        }
+        (None, Some(repository)) => {
+            let fetched = hub.file(&repository, "model.safetensors", offline);
+            let fetched =
+                fetched.with_context(|| format!("ImageNet's weights of {kind} (--weights takes a file of yours)"))?;
+            let file = fetched.files.into_iter().next().context("no file of weights")?;
+            (file, format!("hub {}@{}", repository.id, fetched.commit))
+        }
+        (None, None) => bail!("nobody hosts the weights of {kind}; name a safetensors file of yours with --weights"),
+    };
+    Ok(Some((backbone_weights(kind, &file)?, from)))
+}
+
+/// Trains and tests one run.
+fn perform(run: &Run, loaded: &Loaded, stop: &Stop) -> Result<Status> {
+    let model: BirdModel = run.model.parse()?;
+    let (vars, rng, cfg) = (SeededVarMap::new(run.seed), DropoutRng::new(run.seed), loaded.config());
+    let network = birds(model, cfg, &rng, vars.var_builder(DType::F32, &Device::Cpu))?;
+    let mut from = "none: from nothing";
+    if let Some((weights, source)) = &loaded.weights {
+        for prefix in network.backbones() {
+            put_weights(&vars, &prefix, weights)?;
+        }
+        from = source;
+    }
+    let details = [
+        ("backbone", json!(cfg.backbone.id())),
+        ("weights", json!(from)),
+        ("classes", json!(cfg.classes)),
+        ("dropout", json!(cfg.dropout)),
+    ];
+    let protocol = "training: a random square of each scaled image, flipped or not, every epoch anew; test accuracy on the square in the middle, last weights";
+    let origin = Origin {
+        source: &loaded.birds.source,
+        train_identity: &loaded.train_identity,
+        test_identity: &loaded.test_identity,
+        protocol,
+    };
+    let trial = BirdTrial::new(model, network, rng, loaded.birds, loaded.setting.crop(), run.budget.batch, run.seed);
+    run.perform(&trial, &vars, origin, &details, stop)
+}
+
+/// The trained network of a finished run.
+///
+/// # Errors
+/// When the directory holds no trained model.
+pub fn load(dir: &RunDir) -> Result<(Settings, BirdNetwork)> {
+    let Config { settings, .. } = Config::of(dir)?;
+    let detail = |name: &str| {
+        settings.details.get(name).with_context(|| format!("the run's config.json does not say its {name}"))
+    };
+    let backbone: BackboneKind = detail("backbone")?.as_str().unwrap_or_default().parse()?;
+    let classes = detail("classes")?.as_u64().context("classes must be a number")? as usize;
+    let cfg = config(settings.data.parse()?, backbone, classes);
+    let vars = SeededVarMap::new(settings.seed);
+    let network = birds(settings.model.parse()?, cfg, &DropoutRng::new(0), vars.var_builder(DType::F32, &Device::Cpu))?;
+    load_weights(dir, &vars)?;
+    Ok((settings, network))
+}

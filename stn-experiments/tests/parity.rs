@@ -1,0 +1,192 @@
+//! The backbones against PyTorch's: `parity/references.py` makes the references.
+//!
+//! A few numbers of each network are committed (`parity/goldens.json`); everything, gradient by gradient, is compared where STN_PARITY names the folder that
+//! the script wrote.
+
+use anyhow::{Context, Result};
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, ModuleT, Tensor, Var};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use stn_core::conv_norm::Statistics;
+use stn_core::init::SeededVarMap;
+use stn_core::ops::linear;
+use stn_experiments::models::backbone::{
+    Backbone, BackboneKind, backbone, backbone_weights, classifier_weights, put_weights,
+};
+
+/// A backbone and a classifier.
+struct Classifier {
+    vars: SeededVarMap,
+    net: Backbone,
+    weight: Var,
+    bias: Var,
+}
+
+impl Classifier {
+    fn new(kind: BackboneKind, dtype: DType, weight: &Tensor, bias: &Tensor) -> Result<Self> {
+        let vars = SeededVarMap::new(0);
+        let net = backbone(kind, Statistics::Batch, vars.var_builder(dtype, &Device::Cpu))?;
+        let var = |t: &Tensor| Var::from_tensor(&t.to_dtype(dtype)?);
+        Ok(Self { vars, net, weight: var(weight)?, bias: var(bias)? })
+    }
+
+    fn logits(&self, images: &Tensor, train: bool) -> Result<Tensor> {
+        let map = self.net.forward_t(images, train)?;
+        Ok(linear(&map.mean((2, 3))?, &self.weight, &self.bias)?)
+    }
+
+    /// Every parameter with its published name.
+    fn parameters(&self) -> Vec<(String, Var)> {
+        let classifier = self.net.kind().classifier();
+        let mut all = self.vars.trainable_vars();
+        all.push((format!("{classifier}.weight"), self.weight.clone()));
+        all.push((format!("{classifier}.bias"), self.bias.clone()));
+        all
+    }
+
+    /// Logits, loss and gradients of a cross-entropy.
+    fn backward(&self, images: &Tensor, labels: &Tensor, train: bool) -> Result<(Tensor, f64, GradStore)> {
+        let logits = self.logits(images, train)?;
+        let loss = candle_nn::loss::cross_entropy(&logits, labels)?;
+        let value = loss.to_scalar::<f64>()?;
+        Ok((logits.detach(), value, loss.backward()?))
+    }
+}
+
+fn largest(t: &Tensor) -> Result<f64> {
+    Ok(t.abs()?.max_all()?.to_dtype(DType::F64)?.to_scalar()?)
+}
+
+/// The largest difference over the largest value.
+fn relative(got: &Tensor, expected: &Tensor) -> Result<f64> {
+    Ok(largest(&(got - expected)?)? / largest(expected)?.max(1e-300))
+}
+
+/// The folder with the references.
+fn folder() -> Option<PathBuf> {
+    let folder = std::env::var_os("STN_PARITY").map(PathBuf::from);
+    if folder.is_none() {
+        eprintln!("SKIPPED: set STN_PARITY to the folder that tests/parity/references.py has written");
+    }
+    folder
+}
+
+fn compare(kind: BackboneKind, folder: &Path) -> Result<()> {
+    let file = folder.join("model.safetensors");
+    let (weights, head) = (backbone_weights(kind, &file)?, classifier_weights(kind, &file)?);
+    let refs = candle_core::safetensors::load(folder.join("references.safetensors"), &Device::Cpu)?;
+    let get = |name: &str| refs.get(name).with_context(|| format!("no reference {name}"));
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+
+    let single = Classifier::new(kind, DType::F32, &head.0, &head.1)?;
+    put_weights(&single.vars, "", &weights)?;
+    let logits = single.logits(&get("large")?.to_dtype(DType::F32)?, false)?;
+    let off = largest(&(logits - get("large.logits.f32")?)?)?;
+    let scale = largest(get("large.logits.f32")?)?;
+    println!("{name}: f32 logits are off by {off:.1e}, of at most {scale:.2}");
+    assert!(off < 1e-4 * scale.max(1.0), "{name}: f32 logits are off by {off}");
+
+    let double = Classifier::new(kind, DType::F64, &head.0, &head.1)?;
+    let labels = get("labels")?.to_dtype(DType::U32)?;
+    for (mode, train) in [("eval", false), ("train", true)] {
+        put_weights(&double.vars, "", &weights)?;
+        let (logits, _, grads) = double.backward(get("images")?, &labels, train)?;
+        let off = relative(&logits, get(&format!("{mode}.logits"))?)?;
+        assert!(off < 1e-9, "{name}, {mode}: f64 logits are off by {off}");
+        let (mut worst, mut where_) = (0.0, String::new());
+        let parameters = double.parameters();
+        // What is only added before a batch norm, the batch's mean takes away: such gradients are zero but for rounding, on either side.
+        let largest_of_all = parameters.iter().map(|(p, _)| largest(get(&format!("{mode}.grad.{p}"))?));
+        let floor = 1e-8 * largest_of_all.collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
+        for (parameter, var) in &parameters {
+            let expected = get(&format!("{mode}.grad.{parameter}"))?;
+            let got = grads.get(var).with_context(|| format!("no gradient of {parameter}"))?;
+            let off = largest(&(got - expected)?)? / largest(expected)?.max(floor);
+            if off > worst {
+                (worst, where_) = (off, parameter.clone());
+            }
+        }
+        println!("{name}, {mode}: {} gradients, off by {worst:.1e} at most, relative ({where_})", parameters.len());
+        assert!(worst < 1e-6, "{name}, {mode}: the gradient of {where_} is off by {worst}");
+        assert_eq!(parameters.len(), refs.keys().filter(|k| k.starts_with(&format!("{mode}.grad."))).count());
+    }
+    let after = double.vars.tensors()?;
+    let mut statistics = 0;
+    for (buffer, expected) in refs.iter().filter_map(|(name, t)| Some((name.strip_prefix("after.")?, t))) {
+        // Some means are zero but for rounding.
+        let off = largest(&(&after[buffer] - expected)?)? / largest(expected)?.max(1e-3);
+        assert!(off < 1e-9, "{name}: {buffer} is off by {off} after training");
+        statistics += 1;
+    }
+    println!("{name}: {statistics} running statistics");
+    Ok(())
+}
+
+#[test]
+fn every_gradient_is_pytorchs() -> Result<()> {
+    let Some(folder) = folder() else { return Ok(()) };
+    for kind in BackboneKind::PUBLISHED {
+        compare(kind, &folder.join(kind.id()))?;
+    }
+    let real = folder.join("lite0-imagenet");
+    if real.exists() { compare(BackboneKind::EfficientNetLite0, &real) } else { Ok(()) }
+}
+
+/// Weights of the formula that `references.py` has too.
+fn formula(name: &str, shape: &[usize]) -> Result<Tensor> {
+    let phase = name.bytes().map(f64::from).sum::<f64>() * 0.01;
+    let count: usize = shape.iter().product();
+    let fan_in: usize = shape[1..].iter().product();
+    let value = |i: usize| {
+        let i = i as f64;
+        let wave = (i * i * 0.1 + i * 0.7 + phase).cos();
+        match name.rsplit('.').next() {
+            Some("running_var") => 1.0 + 0.5 * wave,
+            Some("running_mean" | "bias") => 0.1 * wave,
+            _ if shape.len() == 1 => 1.0 + 0.2 * wave,
+            _ => wave * (4.0 / fan_in as f64).sqrt(),
+        }
+    };
+    Ok(Tensor::from_vec((0..count).map(value).collect::<Vec<f64>>(), shape, &Device::Cpu)?)
+}
+
+#[test]
+fn goldens_of_pytorch() -> Result<()> {
+    let goldens: Value = serde_json::from_str(include_str!("parity/goldens.json"))?;
+    for kind in BackboneKind::PUBLISHED {
+        let classifier = kind.classifier();
+        let head = |name: &str, shape: &[usize]| formula(&format!("{classifier}.{name}"), shape);
+        let net =
+            Classifier::new(kind, DType::F64, &head("weight", &[1000, kind.channels()])?, &head("bias", &[1000])?)?;
+        let weights = net.vars.vars().into_iter().map(|(name, var)| Ok((name.clone(), formula(&name, var.dims())?)));
+        let weights: HashMap<String, Tensor> = weights.collect::<Result<_>>()?;
+        let pixels = (0..2 * 3 * 96 * 96).map(|i| {
+            let i = f64::from(i);
+            (i * i * 0.001 + i * 0.01).cos()
+        });
+        let images = Tensor::from_vec(pixels.collect::<Vec<f64>>(), (2, 3, 96, 96), &Device::Cpu)?;
+        let labels = Tensor::new(&[3u32, 700], &Device::Cpu)?;
+        for (mode, train) in [("eval", false), ("train", true)] {
+            net.vars.load(&weights)?;
+            let golden = &goldens[kind.id()][mode];
+            let (logits, loss, grads) = net.backward(&images, &labels, train)?;
+            let close = |got: f64, expected: &Value, what: &str| {
+                let expected = expected.as_f64().with_context(|| format!("{kind}, {mode}: no golden of {what}"))?;
+                let off = (got - expected).abs() / expected.abs().max(1e-6);
+                anyhow::ensure!(off < 1e-6, "{kind}, {mode}: {what} must be {expected}, got {got}");
+                Ok(())
+            };
+            close(loss, &golden["loss"], "the loss")?;
+            for (i, got) in logits.narrow(1, 0, 4)?.flatten_all()?.to_vec1::<f64>()?.into_iter().enumerate() {
+                close(got, &golden["logits"][i], &format!("logit {i}"))?;
+            }
+            for (name, var) in net.parameters() {
+                let grad = grads.get(&var).with_context(|| format!("no gradient of {name}"))?;
+                close(grad.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt(), &golden["gradient_norms"][&name], &name)?;
+            }
+        }
+    }
+    Ok(())
+}
