@@ -3,7 +3,7 @@
 use crate::budget::{Budget, Changes};
 use crate::data::svhn::TrainingSplit;
 use crate::data::{Distortion, Hub, Mnist, Source, addition, pack, svhn};
-use crate::experiments::{self, Experiment, TEST_SEED};
+use crate::experiments::{self, Evaluation, Experiment, TEST_SEED};
 use crate::look::{Image, look};
 use crate::metrics::Spread;
 use crate::models::backbone::BackboneKind;
@@ -290,9 +290,13 @@ fn list(experiments: &[&dyn Experiment]) -> String {
 fn eval(run: &RunDir, source: SourceArgs) -> Result<()> {
     let experiment = experiments::named(&Config::of(run)?.settings.experiment)?;
     let stored: Option<RunResult> = run.result()?;
-    let draws = experiment.evaluate(run, source.source, source.offline)?;
+    let Evaluation { draws, other_images } = experiment.evaluate(run, source.source, source.offline)?;
     let spread = Spread::of(&draws).context("the run's budget has no test draws")?;
     crate::say!("test error {spread} % (mean ± standard deviation of {} draws)", spread.count);
+    if let Some(images) = other_images {
+        crate::say!("on other images than result.json speaks of: {images}");
+        return Ok(());
+    }
     match stored {
         Some(result) if result.error_percent_draws == draws => crate::say!("the same as result.json says"),
         // Another processor may round otherwise and so decide a few images otherwise.

@@ -12,7 +12,7 @@ pub mod volume;
 pub use digits::Digits;
 
 use crate::budget::Budget;
-use crate::data::Source;
+use crate::data::{DataSource, Source};
 use crate::figures::Figure;
 use crate::metrics::Measure;
 use crate::record::RunDir;
@@ -47,6 +47,22 @@ pub fn named(id: &str) -> Result<&'static dyn Experiment> {
     match ALL.into_iter().find(|experiment| experiment.id() == id) {
         Some(experiment) => Ok(experiment),
         None => bail!("unknown experiment `{id}`; there are {}", ALL.map(Experiment::id).join(", ")),
+    }
+}
+
+/// The test error of a run's network, measured again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// In percent, one value a draw.
+    pub draws: Vec<f64>,
+    /// Where the images came from, if they are not those that the run was tested on.
+    pub other_images: Option<DataSource>,
+}
+
+impl From<Vec<f64>> for Evaluation {
+    /// On the images that the run was tested on.
+    fn from(draws: Vec<f64>) -> Self {
+        Self { draws, other_images: None }
     }
 }
 
@@ -97,11 +113,11 @@ pub trait Experiment: Debug + Sync {
     /// When the data cannot be had, or a run fails.
     fn reproduce(&self, request: &Request, stop: &Stop) -> Result<Ending>;
 
-    /// The test error of a finished run in percent, measured again from its weights: one value a draw.
+    /// The test error of a finished run in percent, measured again from its weights.
     ///
     /// # Errors
     /// When the directory holds no trained model, or the data cannot be had.
-    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Vec<f64>>;
+    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Evaluation>;
 
     /// How its test error is measured, for the footnote of its tables.
     fn protocol(&self) -> &'static str;

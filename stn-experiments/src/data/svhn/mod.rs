@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
@@ -233,7 +234,10 @@ fn hub_crops(hub: &Hub, name: &str, offline: bool, side: usize) -> Result<(Crops
     if !path.exists() {
         let fetched = hub.file(&REPOSITORY, name, offline)?;
         let file = fetched.files.first().with_context(|| format!("{name}: no file"))?;
+        let clock = Instant::now();
         crop_file(file, &path, side)?;
+        let (seconds, count) = (clock.elapsed().as_secs_f64(), Crops::open(&path, side)?.len());
+        crate::warn!("{name}: {count} crops of {side} px in {seconds:.1} s, {:.0} a second", count as f64 / seconds);
     }
     Ok((Crops::open(&path, side)?, REPOSITORY.revision.into()))
 }

@@ -40,8 +40,10 @@ fn file(groups: &[&[(RgbImage, Vec<DigitBox>)]]) -> Vec<u8> {
         for (_, digits) in *rows {
             if digits.is_empty() {
                 // An empty list: `digits` is there, its lists are there, their elements are not.
-                (definition.push(2), repetition.push(0));
-                (label_definition.push(2), label_repetition.push(0));
+                definition.push(2);
+                repetition.push(0);
+                label_definition.push(2);
+                label_repetition.push(0);
             }
             for (i, digit) in digits.iter().enumerate() {
                 for (j, value) in [digit.left, digit.top, digit.width, digit.height].into_iter().enumerate() {

@@ -7,7 +7,7 @@ mod figures;
 mod samples;
 mod trial;
 
-use super::{Digits, Experiment, TEST_SEED};
+use super::{Digits, Evaluation, Experiment, TEST_SEED};
 use crate::budget::{Budget, OptimiserConfig};
 use crate::data::addition::{DISTORTION, addition_set};
 use crate::data::{Mnist, Source};
@@ -85,12 +85,12 @@ impl Experiment for Addition {
         sweep(request, |run| perform(run, &digits, stop), stop)
     }
 
-    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Vec<f64>> {
+    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Evaluation> {
         let Config { settings, .. } = Config::of(run)?;
         let vars = SeededVarMap::new(settings.seed);
         let network = AdditionNetwork::new(settings.model.parse()?, vars.var_builder(DType::F32, &Device::Cpu))?;
         load_weights(run, &vars)?;
-        test_error_percent(&network, &Mnist::load(source, offline)?.test, settings.budget.test_draws)
+        Ok(test_error_percent(&network, &Mnist::load(source, offline)?.test, settings.budget.test_draws)?.into())
     }
 
     fn protocol(&self) -> &'static str {

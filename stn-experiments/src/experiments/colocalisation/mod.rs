@@ -15,7 +15,7 @@ pub use overlap::Frame;
 pub use scenes::{SCENES, Scenery, Scenes};
 pub use trial::ColocalisationTrial;
 
-use super::Experiment;
+use super::{Evaluation, Experiment};
 use crate::budget::{Budget, OptimiserConfig};
 use crate::data::mnist::{CLASSES, TEST_IDENTITY};
 use crate::data::{Mnist, Source};
@@ -106,14 +106,14 @@ impl Experiment for Colocalisation {
         sweep(request, |run| perform(run, &mnist, &encoder, stop), stop)
     }
 
-    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Vec<f64>> {
+    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Evaluation> {
         let settings = Config::of(run)?.settings;
         let digits = Mnist::load(source, offline)?.train;
         let scenes = Scenes::new(&digits, settings.data.parse()?, settings.model.parse()?, settings.seed)?;
         let vars = SeededVarMap::new(settings.seed);
         let localiser = localiser(vars.var_builder(DType::F32, &Device::Cpu).pp("transformer"))?;
         load_weights(run, &vars)?;
-        Ok(vec![trial::missed_percent(&trial::overlaps(&localiser, &scenes)?)])
+        Ok(vec![trial::missed_percent(&trial::overlaps(&localiser, &scenes)?)].into())
     }
 
     fn protocol(&self) -> &'static str {

@@ -133,12 +133,12 @@ impl Experiment for FineGrainedBirds {
         Ok(Ending::Complete)
     }
 
-    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Vec<f64>> {
+    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<super::Evaluation> {
         let (settings, network) = load(run)?;
         let setting: Setting = settings.data.parse()?;
         let source = if setting.is_synthetic() { Source::Embedded } else { source };
         let birds = Birds::load(&Hub::from_env(), source, offline, false)?;
-        Ok(vec![Evaluation::of(&network, &birds.test, setting.crop())?.error_percent()])
+        Ok(vec![Evaluation::of(&network, &birds.test, setting.crop())?.error_percent()].into())
     }
 
     fn protocol(&self) -> &'static str {

@@ -7,7 +7,7 @@ mod figures;
 mod samples;
 mod trial;
 
-use super::{Digits, Experiment, TEST_SEED};
+use super::{Digits, Evaluation, Experiment, TEST_SEED};
 use crate::budget::Budget;
 use crate::data::distort::{Distortion, distorted_set};
 use crate::data::{Mnist, Source};
@@ -76,10 +76,10 @@ impl Experiment for DistortedMnist {
         sweep(request, |run| perform(run, &digits, stop), stop)
     }
 
-    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Vec<f64>> {
+    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Evaluation> {
         let (settings, network) = load(run)?;
         let test = Mnist::load(source, offline)?.test;
-        test_error_percent(&network, settings.data.parse()?, &test, settings.budget.test_draws)
+        Ok(test_error_percent(&network, settings.data.parse()?, &test, settings.budget.test_draws)?.into())
     }
 
     fn protocol(&self) -> &'static str {

@@ -12,7 +12,7 @@ mod trial;
 pub use score::Score;
 pub use trial::SvhnTrial;
 
-use super::Experiment;
+use super::{Evaluation, Experiment};
 use crate::budget::{Budget, OptimiserConfig};
 use crate::data::svhn::Svhn;
 use crate::data::{DataSource, Hub, Source};
@@ -124,12 +124,13 @@ impl Experiment for HouseNumbers {
         sweep(request, |run| perform(run, request.base == "quick", &*numbers(side(&run.data)?)?, stop), stop)
     }
 
-    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Vec<f64>> {
+    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Evaluation> {
         let (settings, network) = load(run)?;
         let (test, from) = Svhn::load_test(&Hub::from_env(), source, offline, side(&settings.data)?)?;
         let score = Score::of(&network, &test)?;
         crate::say!("{} test numbers from {from}: {score}", test.len());
-        Ok(vec![score.sequence_error_percent])
+        let same = test.identity() == settings.test_identity;
+        Ok(Evaluation { draws: vec![score.sequence_error_percent], other_images: (!same).then_some(from) })
     }
 
     fn protocol(&self) -> &'static str {

@@ -9,7 +9,7 @@ mod trial;
 
 pub use trial::VolumeTrial;
 
-use super::{Digits, Experiment, TEST_SEED};
+use super::{Digits, Evaluation, Experiment, TEST_SEED};
 use crate::budget::Budget;
 use crate::data::distort::extrusion::volume_set;
 use crate::data::{Mnist, Source};
@@ -78,9 +78,9 @@ impl Experiment for DigitsInVolumes {
         sweep(request, |run| perform(run, &digits, stop), stop)
     }
 
-    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Vec<f64>> {
+    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Evaluation> {
         let (settings, network) = load(run)?;
-        trial::test_error_percent(&network, &Mnist::load(source, offline)?.test, settings.budget.test_draws)
+        Ok(trial::test_error_percent(&network, &Mnist::load(source, offline)?.test, settings.budget.test_draws)?.into())
     }
 
     fn protocol(&self) -> &'static str {
