@@ -34,6 +34,9 @@ pub struct Changes {
     /// Another number of steps; the budget's name is then custom- and their number, and so on for the other changes
     #[arg(long)]
     pub steps: Option<usize>,
+    /// Another number of images a step
+    #[arg(long)]
+    pub batch: Option<usize>,
     /// Another base learning rate
     #[arg(long, allow_negative_numbers = true)]
     pub lr: Option<f64>,
@@ -51,11 +54,12 @@ pub struct Changes {
 impl Changes {
     /// The options that ask for them, with their values.
     pub fn options(&self) -> Vec<(&'static str, String)> {
-        let Self { steps, lr, weight_decay, localisation_lr_scale, holdout } = self;
+        let Self { steps, batch, lr, weight_decay, localisation_lr_scale, holdout } = self;
         let numbers = [("lr", lr), ("weight-decay", weight_decay), ("localisation-lr-scale", localisation_lr_scale)];
         let numbers = numbers.into_iter().filter_map(|(option, value)| Some((option, value.as_ref()?.to_string())));
-        let steps = steps.map(|steps| ("steps", steps.to_string()));
-        steps.into_iter().chain(numbers).chain(holdout.then(|| ("holdout", String::new()))).collect()
+        let counts = [("steps", steps), ("batch", batch)];
+        let counts = counts.into_iter().filter_map(|(option, value)| Some((option, value.as_ref()?.to_string())));
+        counts.chain(numbers).chain(holdout.then(|| ("holdout", String::new()))).collect()
     }
 }
 
@@ -105,15 +109,20 @@ impl Budget {
     /// The same with some values changed; its name then says which.
     ///
     /// # Errors
-    /// On zero steps, and on rates that are not positive numbers.
+    /// On zero steps or images, and on rates that are not positive numbers.
     pub fn changed(mut self, changes: &Changes) -> Result<Self> {
-        let Changes { steps, lr, weight_decay, localisation_lr_scale, holdout } = changes;
+        let Changes { steps, batch, lr, weight_decay, localisation_lr_scale, holdout } = changes;
         if *changes == Changes::default() {
             return Ok(self);
         }
         ensure!(*steps != Some(0), "a run needs at least one step, got --steps 0");
         self.steps = steps.unwrap_or(self.steps);
         self.name = format!("custom-{}", self.steps);
+        if let Some(batch) = batch {
+            ensure!(*batch > 0, "a step needs at least one image, got --batch 0");
+            self.batch = *batch;
+            self.name += &format!("-batch-{batch}");
+        }
         for (option, rate) in [("lr", lr), ("localisation-lr-scale", localisation_lr_scale)] {
             if let Some(rate) = rate {
                 ensure!(rate.is_finite() && *rate > 0.0, "a learning rate is a number above 0, got --{option} {rate}");
@@ -233,6 +242,7 @@ mod tests {
         assert!(error.contains("the paper does not say") && error.contains("quick"), "{error}");
         let refused = |changes: Changes| Budget::quick().changed(&changes).unwrap_err().to_string();
         assert!(refused(Changes { steps: Some(0), ..Changes::default() }).contains("at least one step"));
+        assert!(refused(Changes { batch: Some(0), ..Changes::default() }).contains("--batch 0"));
         assert!(refused(Changes { lr: Some(-1.0), ..Changes::default() }).contains("--lr -1"));
         assert!(refused(Changes { localisation_lr_scale: Some(f64::NAN), ..Changes::default() }).contains("NaN"));
         let decay = Changes { weight_decay: Some(-0.1), ..Changes::default() };
@@ -251,6 +261,7 @@ mod tests {
         assert_eq!((budget.name.as_str(), budget.steps), ("custom-300", 300));
         assert_eq!(budget.optimiser, Budget::paper().optimiser);
         let changes = Changes {
+            batch: Some(64),
             lr: Some(1e-3),
             weight_decay: Some(0.2),
             localisation_lr_scale: Some(0.1),
@@ -258,9 +269,9 @@ mod tests {
             ..Changes::default()
         };
         let budget = full.changed(&changes)?;
-        assert_eq!(budget.name, "custom-28125-lr-0.001-localisation-lr-scale-0.1-weight-decay-0.2-holdout");
+        assert_eq!(budget.name, "custom-28125-batch-64-lr-0.001-localisation-lr-scale-0.1-weight-decay-0.2-holdout");
         assert_eq!(budget.optimiser, OptimiserConfig::Adamw { lr: 1e-3, weight_decay: 0.2 });
-        assert!(budget.holdout && budget.describe().contains("localisation nets x 0.1"));
+        assert!(budget.holdout && budget.batch == 64 && budget.describe().contains("localisation nets x 0.1"));
         Ok(())
     }
 
