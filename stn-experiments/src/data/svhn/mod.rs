@@ -43,7 +43,7 @@ pub const REPOSITORY: Repository =
 const FOLDER: &str = "full_numbers";
 
 /// Synthetic numbers for training, of which the last are validation; and for testing.
-pub const SYNTHETIC: [u64; 2] = [24_000, 4_000];
+pub const SYNTHETIC: [u64; 2] = [48_000, 4_000];
 
 /// Crops that are made at a time.
 const CHUNK: usize = 256;
@@ -180,7 +180,7 @@ impl Svhn {
         let what = format!("house numbers {VERSION}");
         let mut mnist: Option<Mnist> = None;
         let mut load = |split: usize, name: &str| -> Result<Vec<Arc<Crops>>> {
-            let path = folder.join(format!("{name}.safetensors"));
+            let path = folder.join(format!("{name}-{}.safetensors", counts[split]));
             if !path.exists() {
                 crate::warn!(
                     "making {} synthetic house numbers ({name}, {side} px): {}",

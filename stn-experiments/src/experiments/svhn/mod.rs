@@ -75,9 +75,9 @@ impl Experiment for HouseNumbers {
     fn budgets(&self) -> Vec<Budget> {
         let quick = Budget {
             name: "quick".into(),
-            steps: 6000,
-            batch: 64,
-            optimiser: OptimiserConfig::Adamw { lr: 2e-3, weight_decay: 0.01 },
+            steps: 8000,
+            batch: 32,
+            optimiser: OptimiserConfig::Adamw { lr: 1.5e-3, weight_decay: 0.01 },
             localisation_lr_scale: 0.1,
             schedule: Schedule::OneCycle { warmup: 0.1 },
             holdout: true,
