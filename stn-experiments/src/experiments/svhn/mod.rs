@@ -77,7 +77,7 @@ impl Experiment for HouseNumbers {
             name: "quick".into(),
             steps: 8000,
             batch: 32,
-            optimiser: OptimiserConfig::Adamw { lr: 1.5e-3, weight_decay: 0.01 },
+            optimiser: OptimiserConfig::Adamw { lr: 2e-3, weight_decay: 0.01 },
             localisation_lr_scale: 0.1,
             schedule: Schedule::OneCycle { warmup: 0.1 },
             holdout: true,
