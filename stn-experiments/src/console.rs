@@ -29,6 +29,7 @@ macro_rules! warn {
 pub struct Progress<'a> {
     bar: ProgressBar,
     budget: &'a Budget,
+    counted: &'static str,
     /// The step and the time at which this sitting began.
     start: (usize, Instant),
     /// Tenths of the run that have had their line.
@@ -46,8 +47,8 @@ const MEASURED: usize = 50;
 const TEMPLATE: &str = "  {bar:24} {pos}/{len} steps  {msg}  {eta} left";
 
 impl<'a> Progress<'a> {
-    /// A bar for the budget's steps, `start` of them done.
-    pub fn new(budget: &'a Budget, start: usize) -> Self {
+    /// A bar for the budget's steps, `start` of them done; `counted` says what is wrong of a step's examples.
+    pub fn new(budget: &'a Budget, start: usize, counted: &'static str) -> Self {
         let bar = ProgressBar::new(budget.steps as u64).with_position(start as u64);
         // A test checks the template; without it the bar is plain.
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
@@ -57,6 +58,7 @@ impl<'a> Progress<'a> {
         Self {
             bar,
             budget,
+            counted,
             start: (start, Instant::now()),
             tenth: Cell::new(0),
             steps: Cell::new(0),
@@ -69,7 +71,7 @@ impl<'a> Progress<'a> {
         let (loss, error) = (tally.mean_loss(), tally.error_percent());
         let images = ((step - self.start.0) * self.budget.batch) as f64;
         let rate = images / self.start.1.elapsed().as_secs_f64().max(1e-9);
-        self.bar.set_message(format!("loss {loss:.4}  error {error:.2} %  {rate:.0} images/s"));
+        self.bar.set_message(format!("loss {loss:.4}  {} {error:.2} %  {rate:.0} images/s", self.counted));
         // Where no terminal shows the bar, each tenth of the run gets a line.
         let tenth = 10 * step / self.budget.steps;
         let silent = self.bar.is_hidden() && self.tenth.replace(tenth) != tenth;
@@ -78,8 +80,8 @@ impl<'a> Progress<'a> {
             let validation = validation.map_or(String::new(), |error| format!("  validation error {error:.2} %"));
             self.bar.suspend(|| {
                 say!(
-                    "  step {step:>6}/{steps}  loss {loss:.4}  training error {error:.2} %{validation}  \
-                     {rate:.0} images/s"
+                    "  step {step:>6}/{steps}  loss {loss:.4}  {} {error:.2} %{validation}  {rate:.0} images/s",
+                    self.counted
                 );
             });
         }

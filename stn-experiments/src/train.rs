@@ -41,6 +41,11 @@ pub trait Task: Sync {
     /// When the model does not fit the batch.
     fn loss(&self, batch: &Self::Batch) -> Result<Loss>;
 
+    /// What [`Loss::wrong`] counts, for the console.
+    fn counted(&self) -> &'static str {
+        "training error"
+    }
+
     /// The error on the validation images in percent; `None` where none are held out.
     ///
     /// # Errors
@@ -146,7 +151,7 @@ pub fn train<T: Task>(
         log.push(&Value::Object(notes))?;
     }
     let _training = stop.training();
-    let progress = Progress::new(budget, state.step);
+    let progress = Progress::new(budget, state.step, task.counted());
     let validate_every = budget.steps.div_ceil(cadence.validations.max(1));
     let mut clock = Instant::now();
     let start = state.step;

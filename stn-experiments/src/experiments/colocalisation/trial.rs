@@ -142,6 +142,10 @@ impl Task for ColocalisationTrial {
         Ok(Windows { indices, random, noise, share: step as f64 / self.steps as f64 })
     }
 
+    fn counted(&self) -> &'static str {
+        "violated triplets"
+    }
+
     /// The value is the mean of eq. (8) over the windows that are tried, and the prior; the gradient is that of the smoothed eq. (8).
     fn loss(&self, batch: &Windows) -> Result<Loss> {
         let n = batch.indices.len();
