@@ -10,7 +10,7 @@ mod samples;
 mod setting;
 mod trial;
 
-pub use evaluation::Evaluation;
+pub use evaluation::Answers;
 pub use setting::Setting;
 pub use trial::BirdTrial;
 
@@ -138,7 +138,7 @@ impl Experiment for FineGrainedBirds {
         let setting: Setting = settings.data.parse()?;
         let source = if setting.is_synthetic() { Source::Embedded } else { source };
         let birds = Birds::load(&Hub::from_env(), source, offline, false)?;
-        Ok(vec![Evaluation::of(&network, &birds.test, setting.crop())?.error_percent()].into())
+        Ok(vec![Answers::of(&network, &birds.test, setting.crop())?.error_percent()].into())
     }
 
     fn protocol(&self) -> &'static str {
@@ -342,7 +342,7 @@ mod tests {
             assert!(folder.path().join(format!("{file}.png")).exists());
         }
         let (_, network) = load(&whole)?;
-        let found = Evaluation::of(&network, &birds.test, Setting::Synthetic.crop())?;
+        let found = Answers::of(&network, &birds.test, Setting::Synthetic.crop())?;
         assert_eq!(vec![found.error_percent()], result.error_percent_draws);
         let findings = FineGrainedBirds.findings(&[&result])?;
         assert!(
@@ -358,7 +358,7 @@ mod tests {
         let vb = vars.var_builder(DType::F32, &Device::Cpu);
         let network = crate::models::birds::birds("2xst-cnn".parse()?, cfg, &DropoutRng::new(0), vb)?;
         let crop = Setting::Synthetic.crop();
-        let found = Evaluation::of(&network, &birds.test, crop)?;
+        let found = Answers::of(&network, &birds.test, crop)?;
         let kept = samples::samples(&found, &birds.test, crop, false)?;
         assert!(kept.contains_key("thetas") && kept.contains_key("confusions") && kept.contains_key("pairs"));
         for (name, tensor) in &kept {
