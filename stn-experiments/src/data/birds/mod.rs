@@ -73,7 +73,8 @@ impl BirdSet {
         self.pictures.label(self.indices[i])
     }
 
-    /// A square of a picture as the network sees it, (3, side, side), 0 to 1: random where there is a generator, else the one in the middle.
+    /// A square of a picture as the network sees it, (3, side, side), 0 to 1: random where there is a generator, else the one in
+    /// the middle.
     ///
     /// # Errors
     ///

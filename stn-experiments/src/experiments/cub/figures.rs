@@ -38,7 +38,8 @@ pub(super) fn all(folder: &Path, run: &RunDir, result: &RunResult) -> Result<Vec
     Ok(figures.into_iter().flatten().collect())
 }
 
-/// The test images that the hub's cache holds, and their commit. A report has many runs, and to check the files takes a while: they are loaded once.
+/// The test images that the hub's cache holds, and their commit. A report has many runs, and to check the files takes a while:
+/// they are loaded once.
 fn photographs() -> Option<&'static (BirdSet, DataSource)> {
     static CACHED: OnceLock<Option<(BirdSet, DataSource)>> = OnceLock::new();
     CACHED.get_or_init(|| Birds::test_from_hub(&Hub::from_env(), true).ok()).as_ref()

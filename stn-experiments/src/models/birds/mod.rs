@@ -17,8 +17,8 @@
 //! sampled as it is. The CNN sees an image that is larger than its input scaled down, as the localisation net does. Dropout is 0.7. Whether there is a non-linearity
 //! behind the 1x1 convolution the paper does not say.
 //!
-//! Variants: windows of any size (`-att`) and affine ones (`-aff`), which the paper speaks of without figures; and windows that share one backbone (`-shared`), which
-//! are ours.
+//! Variants: windows of any size (`-att`) and affine ones (`-aff`), which the paper speaks of without figures; and windows that
+//! share one backbone (`-shared`), which are ours.
 
 mod localisation;
 mod model;
