@@ -48,8 +48,9 @@ fn depthwise_agrees_with_the_general_kernels() -> Result<()> {
                 let (out, grads) = run(&[&xs?, &weight?, &bias?], |t| conv2d(&t[0], &t[1], Some(&t[2]), cfg))?;
                 assert!(distance(&out, &expected)? < 1e-5, "{what}");
                 for (grad, expected) in grads.iter().zip(&expected_grads) {
+                    // Sums of up to 21,504 terms of either sign.
                     let off = distance(grad, expected)?;
-                    assert!(off < 1e-5 * largest(expected)?.max(1.0), "{what}: {off}");
+                    assert!(off < 1e-4 * largest(expected)?.max(1.0), "{what}: {off}");
                 }
                 seen += 1;
             }
