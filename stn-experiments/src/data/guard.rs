@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Result, bail};
 
-/// Makes a panic an error that begins with `what`: decoders take some contradictions of a corrupt file for bugs of their own and panic.
-/// Whatever was read is dropped, so no half-changed state survives.
+/// Makes a panic an error that begins with `what`: decoders take some contradictions of a corrupt file for bugs of their own
+/// and panic. Whatever was read is dropped, so no half-changed state survives.
 pub(super) fn guarded<T>(what: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);

@@ -9,7 +9,8 @@ use image::RgbImage;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of encoded images that are kept, those of the row groups that were read last: in a shuffled pass the next image may lie in any.
+/// Bytes of encoded images that are kept, those of the row groups that were read last: in a shuffled pass the next image may
+/// lie in any.
 const KEPT: usize = 256 << 20;
 
 /// The shards of a split.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::data::hex;
 use crate::data::table::Table;
 use bytes::Bytes;
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, RgbaImage};
@@ -6,6 +7,7 @@ use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType, Int32T
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -157,7 +159,7 @@ fn errors_say_which_row_of_which_file() -> Result<()> {
         ),
     ] {
         let error = error(spoilt)?;
-        assert!(error.starts_with(&format!("train-00001-of-00002.parquet: {expected}")), "{error}");
+        assert!(error.contains(&format!("train-00001-of-00002.parquet: {expected}")), "{error}");
     }
     let table = Table::open("x", Bytes::from(parquet(&[good], "int32")?))?;
     let error = table.numbers_of_group("box.", 0).unwrap_err().to_string();
@@ -176,5 +178,18 @@ fn every_class_is_in_every_part() -> Result<()> {
         assert!(counts.iter().all(|&n| n >= set.len() / CLASSES - 1), "{counts:?}");
     }
     assert_eq!(birds.test.classes(), CLASSES);
+    Ok(())
+}
+
+#[test]
+fn the_checksum_is_that_of_labels_and_pixels_in_their_order() -> Result<()> {
+    let count = 300; // more than are drawn at a time
+    let birds = Birds::synthetic([1, count], "asked for", false)?;
+    let mut hash = Sha256::new();
+    for i in 0..count {
+        hash.update(birds.test.label(i).to_le_bytes());
+        hash.update(synthetic::creature(1, i as u64).image.as_raw());
+    }
+    assert_eq!(birds.test.identity()?, hex(&hash.finalize()));
     Ok(())
 }
