@@ -79,7 +79,8 @@ pub struct Budget {
     pub localisation_lr_scale: f64,
     /// The learning rate over the steps.
     pub schedule: Schedule,
-    /// Whether training images are held out for validation, the last 5,000 or, of birds, every sixth; otherwise all are trained on.
+    /// Whether training images are held out for validation, the last 5,000 or, of birds, every sixth; otherwise all are
+    /// trained on.
     pub holdout: bool,
     /// Seeded distortion draws of the test set that the test error is the mean of.
     pub test_draws: usize,
