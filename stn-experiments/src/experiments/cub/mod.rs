@@ -118,6 +118,7 @@ impl Experiment for FineGrainedBirds {
             match attempt() {
                 Ok(Ending::Complete) => {}
                 Ok(Ending::Interrupted) => return Ok(Ending::Interrupted),
+                Err(error) if asked.len() == 1 => return Err(error),
                 Err(error) => {
                     crate::warn!("{}: {error:#}\n", setting.id());
                     failures.push(format!("{}: {error:#}", setting.id()));
