@@ -65,8 +65,9 @@ impl Default for ConvNormConfig {
 
 /// A convolution, its batch norm and an activation.
 ///
-/// With fixed statistics the norm is a factor and an offset for each filter: it is multiplied into the kernels, and the whole layer is one pass over the
-/// maps. The gradients of kernels, scale and shift come out through that product.
+/// With fixed statistics the norm is a factor and an offset for each filter: it is multiplied into the kernels, and the whole
+/// layer is one pass over the maps, two where ReLU6 follows a kernel that is neither depthwise nor 1x1 ([`conv2d_activated`]).
+/// The gradients of kernels, scale and shift come out through that product.
 ///
 /// # Gradients
 /// For the input, kernels, bias, scale and shift; through the batch's statistics where it is normalised with them.
@@ -160,7 +161,7 @@ impl ConvNorm {
         Ok(output)
     }
 
-    /// The maps normalised by the running statistics: convolution, offset and activation in one pass.
+    /// The maps normalised by the running statistics: convolution, offset and activation at once.
     fn with_running_statistics(&self, xs: &Tensor) -> Result<Tensor> {
         let ConvNormConfig { activation, eps, .. } = self.config;
         let deviation = (self.running_var.detach() + eps)?.sqrt()?;

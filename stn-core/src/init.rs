@@ -202,8 +202,12 @@ fn normal(rng: &mut ChaCha8Rng, count: usize, mean: f64, stdev: f64) -> Vec<f64>
     values
 }
 
-/// Fails, naming every difference, unless `tensors` has exactly the expected names and shapes.
-pub(crate) fn check_names_and_shapes<'a>(
+/// Fails, naming every difference, unless `tensors` has exactly the expected names and shapes: of a file of weights, say.
+///
+/// # Errors
+///
+/// When names are missing or unexpected, or shapes differ; the message begins with `what` and lists them all.
+pub fn check_names_and_shapes<'a>(
     what: &str,
     expected: impl Iterator<Item = (&'a str, &'a Shape)>,
     tensors: &HashMap<String, Tensor>,

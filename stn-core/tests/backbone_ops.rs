@@ -23,6 +23,10 @@ fn ungrouped(weight: &Tensor) -> Result<Tensor> {
     weight.broadcast_as((c, c, kh, kw))?.broadcast_mul(&diagonal)
 }
 
+fn largest(t: &Tensor) -> Result<f64> {
+    t.abs()?.max_all()?.to_scalar()
+}
+
 #[test]
 fn depthwise_agrees_with_the_general_kernels() -> Result<()> {
     let mut seen = 0;
@@ -40,10 +44,14 @@ fn depthwise_agrees_with_the_general_kernels() -> Result<()> {
                 for (grad, expected) in grads.iter().zip(&expected_grads) {
                     assert!(distance(grad, expected)? < 1e-10, "{what}");
                 }
-                let f32s = [&xs, &weight, &bias].map(|t| t.to_dtype(DType::F32));
-                let [xs, weight, bias] = f32s;
-                let out = conv2d(&xs?, &weight?, Some(&bias?), cfg)?;
+                let [xs, weight, bias] = [xs, weight, bias].map(|t| t.to_dtype(DType::F32));
+                let (out, grads) = run(&[&xs?, &weight?, &bias?], |t| conv2d(&t[0], &t[1], Some(&t[2]), cfg))?;
                 assert!(distance(&out, &expected)? < 1e-5, "{what}");
+                for (grad, expected) in grads.iter().zip(&expected_grads) {
+                    // Sums of up to 21,504 terms of either sign.
+                    let off = distance(grad, expected)?;
+                    assert!(off < 1e-4 * largest(expected)?.max(1.0), "{what}: {off}");
+                }
                 seen += 1;
             }
         }

@@ -46,7 +46,7 @@ pub struct Changes {
     /// Another ratio of the localisation nets' learning rate to the base
     #[arg(long, allow_negative_numbers = true)]
     pub localisation_lr_scale: Option<f64>,
-    /// Hold the last 5,000 training images out for validation, as quick does
+    /// Hold training images out for validation: the last 5,000, of birds every sixth
     #[arg(long)]
     pub holdout: bool,
 }
@@ -79,7 +79,8 @@ pub struct Budget {
     pub localisation_lr_scale: f64,
     /// The learning rate over the steps.
     pub schedule: Schedule,
-    /// Whether the last 5,000 training images are held out for validation; otherwise all 60,000 are trained on.
+    /// Whether training images are held out for validation, the last 5,000 or, of birds, every sixth; otherwise all are
+    /// trained on.
     pub holdout: bool,
     /// Seeded distortion draws of the test set that the test error is the mean of.
     pub test_draws: usize,

@@ -132,6 +132,9 @@ impl Request {
         if let Some(backbone) = self.backbone {
             add("backbone", &[backbone.to_string()]);
         }
+        if self.weights.is_some() {
+            add("weights", &["FILE".into()]);
+        }
         if self.seeds != [0] {
             add("seeds", &self.seeds.iter().map(u64::to_string).collect::<Vec<_>>());
         }
@@ -280,6 +283,13 @@ mod tests {
         assert_eq!(selected.cells().len(), 8);
         let tried = Request { budget: Budget { name: "custom-9".into(), ..Budget::full() }, ..request("full") };
         assert_eq!(tried.cells().len(), 5 * 8, "a changed budget trains the cells of the one it was made from");
+    }
+
+    #[test]
+    fn the_command_asks_for_weights_without_naming_a_file() {
+        let (backbone, weights) = (Some(BackboneKind::BnInception), Some("/home/me/mine.safetensors".into()));
+        let request = Request { backbone, weights, ..request("quick") };
+        assert_eq!(request.command(), "cargo stn reproduce mnist --backbone bn-inception --weights FILE");
     }
 
     #[test]

@@ -34,9 +34,9 @@ fn photographs_of_birds_are_birds_to_imagenets_weights() -> Result<()> {
 
     let (mut pixels, mut on_bird, count) = (Vec::new(), 0, 48);
     for i in 0..count {
-        let view = birds.test.view(i * birds.test.len() / count, CROP, None)?;
+        let view = birds.test.view(i * birds.test.len() / count, CROP)?;
         // The middle of the box lies in the square, nearly always.
-        let [left, top, right, bottom] = view.bird;
+        let [left, top, right, bottom] = view.truth.bird;
         on_bird += usize::from((left + right).abs() < 2.0 && (top + bottom).abs() < 2.0);
         pixels.extend(view.pixels);
     }

@@ -80,6 +80,9 @@ fn compare(kind: BackboneKind, folder: &Path) -> Result<()> {
     assert!(off < 1e-4 * scale.max(1.0), "{name}: f32 logits are off by {off}");
 
     let double = Classifier::new(kind, DType::F64, &head.0, &head.1)?;
+    put_weights(&double.vars, "", &weights)?;
+    let off = relative(&double.logits(get("large")?, false)?, get("large.logits")?)?;
+    assert!(off < 1e-9, "{name}: f64 logits of 224 px are off by {off}");
     let labels = get("labels")?.to_dtype(DType::U32)?;
     for (mode, train) in [("eval", false), ("train", true)] {
         put_weights(&double.vars, "", &weights)?;
@@ -112,6 +115,8 @@ fn compare(kind: BackboneKind, folder: &Path) -> Result<()> {
         statistics += 1;
     }
     println!("{name}: {statistics} running statistics");
+    let buffers = after.len() - double.vars.trainable_vars().len();
+    assert!(statistics == buffers && buffers > 0, "{name}: {statistics} of {buffers} running statistics are compared");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Batch normalisation with the statistics of the batch, and what follows it, as one operation.
 
 use super::activation::Activation;
-use super::real::{Real, contiguous, dispatch, tensor_like, with_elements};
+use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use pulp::Arch;
 use rayon::prelude::*;
@@ -91,8 +91,6 @@ struct BatchNorm {
     /// What the forward pass leaves for the backward pass and for the caller.
     statistics: Arc<OnceLock<Statistics>>,
 }
-
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 impl BatchNorm {
     fn forward<T: Real>(

@@ -1,7 +1,7 @@
 //! The fully connected layer as one operation, alone or with a ReLU: three products, none of them through a transposed copy.
 
 use super::product::{Matrix, add_product};
-use super::real::{Real, contiguous, dispatch, tensor_like, with_elements};
+use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 const NAME: &str = "linear";
@@ -85,8 +85,6 @@ fn apply(input: &Tensor, weight: &Tensor, bias: &Tensor, relu: bool) -> Result<T
 struct Linear {
     relu: bool,
 }
-
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 impl Linear {
     fn forward<T: Real>(

@@ -3,6 +3,9 @@
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor, WithDType};
 use pulp::Simd;
 
+/// The gradients of an op's three inputs, each where it is asked for.
+pub(crate) type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
+
 /// `f32` or `f64`.
 pub(crate) trait Real: WithDType + Default {
     /// As many elements as fill a cache line: what the kernels of the convolution interleave.

@@ -22,6 +22,7 @@ pub mod addition;
 pub mod birds;
 pub mod distort;
 mod epochs;
+mod guard;
 pub mod hub;
 pub mod mnist;
 pub mod pack;

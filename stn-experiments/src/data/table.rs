@@ -1,7 +1,6 @@
 //! A parquet file read by column name, with errors that say which row is wrong.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -13,6 +12,11 @@ use parquet::data_type::{ByteArray, DataType};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 use rayon::prelude::*;
+
+use super::guard::guarded;
+
+/// What a file is over which the parquet crate panics.
+const CORRUPT: &str = "corrupt parquet file";
 
 /// Reads whole columns of a parquet file that lies in memory.
 ///
@@ -243,7 +247,7 @@ impl Table {
             }
             Ok(Levels { values, definition, repetition, complete: leaf.max_def_level() })
         };
-        guarded(read).with_context(place)
+        guarded(CORRUPT, read).with_context(place)
     }
 
     /// Reads one column, its row groups in parallel.
@@ -299,7 +303,7 @@ impl Table {
             Ok(values)
         });
         let parts: Vec<Vec<T::T>> =
-            guarded(|| parts.collect()).with_context(|| format!("{name}: column `{column}`"))?;
+            guarded(CORRUPT, || parts.collect()).with_context(|| format!("{name}: column `{column}`"))?;
         Ok(parts.into_iter().flatten().collect())
     }
 }
@@ -332,14 +336,4 @@ impl<V> Levels<V> {
 
 fn widened<T: Into<f64>>(lists: Vec<Vec<T>>) -> Vec<Vec<f64>> {
     lists.into_iter().map(|row| row.into_iter().map(Into::into).collect()).collect()
-}
-
-/// Makes a panic an error: the parquet crate takes some contradictions of a corrupt file for bugs of its own and panics.
-/// Whatever it was reading is dropped, so no half-changed state survives.
-fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        bail!("corrupt parquet file: {}", text.unwrap_or_default())
-    })
 }

@@ -7,7 +7,7 @@
 use super::pointwise::add;
 use super::{Conv2dConfig, depthwise_kernels as kernels};
 use crate::ops::activation::Activation;
-use crate::ops::real::{Real, contiguous, dispatch, tensor_like, with_elements};
+use crate::ops::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -118,8 +118,6 @@ impl Sizes {
     }
 }
 
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
-
 impl Depthwise {
     fn forward<T: Real>(
         &self,
@@ -186,7 +184,7 @@ impl Depthwise {
         // Every tap reads the map's gradient at another place: zeros lie before and behind it.
         let margin = sizes.offsets.iter().copied().max().unwrap_or(0);
         let scratch = || {
-            let around = vec![T::zero(); sizes.parted() + margin + kernels::SLACK];
+            let around = vec![T::zero(); sizes.parted() + margin];
             (vec![T::zero(); sizes.parted()], around, vec![T::zero(); sizes.parted()])
         };
         let per_channel = planes.into_par_iter().with_min_len(4).enumerate().map_init(

@@ -7,9 +7,6 @@ use pulp::{Arch, Simd, WithSimd};
 /// Vectors whose sums are in registers at a time.
 const BLOCK: usize = 4;
 
-/// Zeros that must lie behind a gradient that [`image`] reads.
-pub(super) const SLACK: usize = 16;
-
 /// The sum over some taps of weight times pixel, plus a constant, for every element of a run.
 struct Weighted<'a, T> {
     xs: &'a [T],
@@ -60,7 +57,8 @@ pub(super) fn map<T: Real>(sizes: &Sizes, parted: &[T], weight: &[T], bias: T, r
     Arch::new().dispatch(Weighted { xs: parted, taps: &taps, constant: bias, run });
 }
 
-/// The gradient of a parted plane from that of the map, which starts `margin` elements into `around` and has zeros on both sides.
+/// The gradient of a parted plane from that of the map, which starts `margin` elements into `around` and has zeros on both
+/// sides: those before it, and so many behind it that a parted plane fits there.
 pub(super) fn image<T: Real>(sizes: &Sizes, around: &[T], margin: usize, weight: &[T], parted: &mut [T]) {
     for (range, taps) in sizes.phases() {
         // What a tap saw at `offset` further on, gets its gradient from `offset` further back.

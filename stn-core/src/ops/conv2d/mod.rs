@@ -168,7 +168,7 @@ pub fn conv2d(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: Conv2
     conv2d_activated(input, weight, bias, cfg, Activation::None)
 }
 
-/// [`conv2d`] and an activation in one pass.
+/// [`conv2d`] and an activation in one pass; ReLU6 behind a kernel that is neither depthwise nor 1x1 is a second one over the map.
 ///
 /// # Shapes
 /// As [`conv2d`].

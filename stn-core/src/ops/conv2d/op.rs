@@ -5,7 +5,7 @@ use super::epilogue::Epilogue;
 use super::geometry::Geometry;
 use super::{Conv2dConfig, forward};
 use crate::ops::pool2d::Pool2dConfig;
-use crate::ops::real::{Real, contiguous, dispatch, tensor_like, with_elements};
+use crate::ops::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use std::sync::OnceLock;
 
@@ -19,8 +19,6 @@ pub(super) struct ConvBlock {
     /// What the forward pass leaves for the backward pass: which pixel of each window was the largest.
     cells: OnceLock<Vec<u8>>,
 }
-
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 impl ConvBlock {
     pub(super) fn new(cfg: Conv2dConfig, relu: bool, pool: Option<Pool2dConfig>) -> Self {

@@ -3,7 +3,7 @@
 use super::Conv2dConfig;
 use crate::ops::activation::Activation;
 use crate::ops::product::{Matrix, add_product, add_product_alone};
-use crate::ops::real::{Real, contiguous, dispatch, tensor_like, with_elements};
+use crate::ops::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
@@ -37,8 +37,6 @@ impl Sizes {
         Ok(Self { images, channels, filters, pixels: h * w })
     }
 }
-
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 impl Pointwise {
     fn forward<T: Real>(

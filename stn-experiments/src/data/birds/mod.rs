@@ -12,15 +12,18 @@ mod crop;
 mod pictures;
 mod shards;
 mod synthetic;
+#[cfg(test)]
+mod tests;
 
 pub use crop::{Crop, View};
-pub use pictures::Pictures;
-pub use shards::Shards;
-pub use synthetic::{CLASSES, COUNTS, Creature, VERSION, creature};
 
 use super::hub::{Hub, Repository};
 use super::{DataSource, Source};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use pictures::Pictures;
+use rand_chacha::ChaCha8Rng;
+use shards::Shards;
+use synthetic::{CLASSES, COUNTS, VERSION};
 
 /// The hub's repository. No commit of it is known that could be pinned: the one that the hub answers is recorded.
 pub const REPOSITORY: Repository = Repository::dataset("bentrevett/caltech-ucsd-birds-200-2011", "main");
@@ -30,8 +33,17 @@ const FOLDER: &str = "data";
 /// Every sixth training image of a budget that holds some out is validation.
 const HELD_OUT: usize = 6;
 
-/// A box in pixels of a picture: left, top, right, bottom. It may leave the picture.
+/// A box: left, top, right, bottom. It may leave the picture.
 pub type Box4 = [f64; 4];
+
+/// Where a bird is, and its parts where they are known: in shares of the picture, 0 to 1, or in coordinates of a [`View`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Truth {
+    /// The bird's box.
+    pub bird: Box4,
+    /// Head and tail, of synthetic creatures.
+    pub parts: Vec<[f64; 2]>,
+}
 
 /// Labelled pictures.
 #[derive(Debug)]
@@ -61,16 +73,27 @@ impl BirdSet {
         self.pictures.label(self.indices[i])
     }
 
-    /// A square of a picture as the network sees it: random where there is a generator, else the one in the middle.
+    /// A square of a picture as the network sees it, (3, side, side), 0 to 1: random where there is a generator, else the one in
+    /// the middle.
     ///
     /// # Errors
     ///
     /// When the picture cannot be decoded.
-    pub fn view(&self, i: usize, crop: Crop, rng: Option<&mut rand_chacha::ChaCha8Rng>) -> Result<View> {
+    pub fn pixels(&self, i: usize, crop: Crop, rng: Option<&mut ChaCha8Rng>) -> Result<Vec<f32>> {
+        let picture = self.pictures.picture(self.indices[i], crop.short)?;
+        Ok(crop.square(&picture.image, rng).pixels())
+    }
+
+    /// The square in the middle, and where the bird is in it.
+    ///
+    /// # Errors
+    ///
+    /// When the picture cannot be decoded.
+    pub fn view(&self, i: usize, crop: Crop) -> Result<View> {
         let index = self.indices[i];
         let picture = self.pictures.picture(index, crop.short)?;
-        let (bird, parts) = self.pictures.truth(index)?;
-        Ok(crop.view(&picture, bird, &parts, rng))
+        let square = crop.square(&picture.image, None);
+        Ok(View { pixels: square.pixels(), truth: square.place(&self.pictures.truth(index, &picture)) })
     }
 
     /// Computes the set's identity: the SHA-256 of labels, boxes and encoded images, or of the drawn pixels.
@@ -106,15 +129,29 @@ impl Birds {
     ///
     /// # Errors
     ///
-    /// When the hub and its cache have no valid data.
+    /// When the hub and its cache have no valid data, or not of one commit.
     pub fn from_hub(hub: &Hub, offline: bool, holdout: bool) -> Result<Self> {
-        let load = |split: &str| -> Result<(Shards, String)> {
-            let fetched = hub.split(&REPOSITORY, FOLDER, split, offline)?;
-            Ok((Shards::open(&fetched.files)?, fetched.commit))
-        };
-        let ((train, commit), (test, _)) = (load("train")?, load("test")?);
-        let source = DataSource::Hub { repository: REPOSITORY.id.into(), commit };
-        Self::new([Pictures::shards(train), Pictures::shards(test)], source, holdout, |i| i)
+        let ((train, source), (test, of_test)) = (split(hub, "train", offline)?, split(hub, "test", offline)?);
+        ensure!(
+            source == of_test,
+            "the splits are of two commits, {source} and {of_test}: the branch moved between them; ask again, and both come from the later one"
+        );
+        Self::new([train, test], source, holdout, |i| i)
+    }
+
+    /// Loads the test images of CUB alone, and says where they came from.
+    ///
+    /// # Errors
+    ///
+    /// When the hub and its cache have no valid data.
+    pub fn test_from_hub(hub: &Hub, offline: bool) -> Result<(BirdSet, DataSource)> {
+        let (test, source) = split(hub, "test", offline)?;
+        Ok((BirdSet::new(test), source))
+    }
+
+    /// The test images of synthetic creatures alone.
+    pub fn synthetic_test(reason: &str) -> (BirdSet, DataSource) {
+        (BirdSet::new(Pictures::creatures(1, COUNTS[1])), drawn(reason))
     }
 
     /// Draws synthetic creatures: so many for training and for testing.
@@ -123,11 +160,10 @@ impl Birds {
     ///
     /// When there are none.
     pub fn synthetic(counts: [usize; 2], reason: &str, holdout: bool) -> Result<Self> {
-        let source = DataSource::Synthetic { what: format!("creatures {VERSION}"), reason: reason.into() };
         let [train, test] = counts;
         // Classes take turns, and so would every sixth of them.
         let mixed = |i: usize| i / CLASSES + i % CLASSES;
-        Self::new([Pictures::creatures(0, train), Pictures::creatures(1, test)], source, holdout, mixed)
+        Self::new([Pictures::creatures(0, train), Pictures::creatures(1, test)], drawn(reason), holdout, mixed)
     }
 
     fn new(
@@ -136,7 +172,7 @@ impl Birds {
         holdout: bool,
         turn: impl Fn(usize) -> usize,
     ) -> Result<Self> {
-        let mut train = BirdSet::new(train);
+        let (mut train, test) = (BirdSet::new(train), BirdSet::new(test));
         let validation = if holdout {
             let (held, kept) = train.indices.iter().partition(|&&i| turn(i) % HELD_OUT == HELD_OUT - 1);
             train.indices = kept;
@@ -144,8 +180,8 @@ impl Birds {
         } else {
             None
         };
-        anyhow::ensure!(!train.is_empty() && !test.is_empty(), "birds: there are no pictures");
-        Ok(Self { train, validation, test: BirdSet::new(test), source })
+        ensure!(!train.is_empty() && !test.is_empty(), "birds: there are no pictures");
+        Ok(Self { train, validation, test, source })
     }
 
     /// Loads what `source` asks for: `Auto` takes the cache, then the hub, then synthetic creatures, which it says on standard error.
@@ -179,21 +215,13 @@ impl Birds {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The pictures of a split of CUB, and where they came from.
+fn split(hub: &Hub, split: &str, offline: bool) -> Result<(Pictures, DataSource)> {
+    let fetched = hub.split(&REPOSITORY, FOLDER, split, offline)?;
+    let source = DataSource::Hub { repository: REPOSITORY.id.into(), commit: fetched.commit };
+    Ok((Pictures::shards(Shards::open(&fetched.files)?), source))
+}
 
-    #[test]
-    fn every_class_is_in_every_part() -> Result<()> {
-        let birds = Birds::synthetic([30 * CLASSES, 32], "asked for", true)?;
-        let validation = birds.validation.expect("held out");
-        assert_eq!(birds.train.len() + validation.len(), 30 * CLASSES);
-        for set in [&birds.train, &validation] {
-            let mut counts = vec![0; CLASSES];
-            (0..set.len()).for_each(|i| counts[set.label(i) as usize] += 1);
-            assert!(counts.iter().all(|&n| n >= set.len() / CLASSES - 1), "{counts:?}");
-        }
-        assert_eq!(birds.test.classes(), CLASSES);
-        Ok(())
-    }
+fn drawn(reason: &str) -> DataSource {
+    DataSource::Synthetic { what: format!("creatures {VERSION}"), reason: reason.into() }
 }

@@ -1,6 +1,7 @@
 //! The hub's parquet files: labels and boxes in memory, images where they are asked for.
 
 use super::Box4;
+use crate::data::guard::guarded;
 use crate::data::table::Table;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -8,8 +9,9 @@ use image::RgbImage;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Row groups whose encoded images are kept: in a shuffled pass the next image may lie in any.
-const GROUPS: usize = 24;
+/// Bytes of encoded images that are kept, those of the row groups that were read last: in a shuffled pass the next image may
+/// lie in any.
+const KEPT: usize = 256 << 20;
 
 /// The shards of a split.
 pub struct Shards {
@@ -22,8 +24,13 @@ pub struct Shards {
     recent: Mutex<Vec<Group>>,
 }
 
-/// A shard's row group, and its encoded images.
-type Group = ((usize, usize), Arc<Vec<Bytes>>);
+/// A row group's encoded images.
+struct Group {
+    /// Shard and row group.
+    at: (usize, usize),
+    images: Arc<Vec<Bytes>>,
+    bytes: usize,
+}
 
 impl std::fmt::Debug for Shards {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -41,11 +48,9 @@ impl Shards {
         let tables = files.iter().map(|file| Table::open_mapped(file)).collect::<Result<Vec<_>>>()?;
         let (mut places, mut labels, mut boxes) = (Vec::new(), Vec::new(), Vec::new());
         for (shard, table) in tables.iter().enumerate() {
-            for label in table.integers("label")? {
+            for (row, label) in table.integers("label")?.into_iter().enumerate() {
                 let label = u32::try_from(label).ok().filter(|&label| label < 1000);
-                labels.push(
-                    label.with_context(|| format!("{}: row {}: a label must be 0..999", table.name(), labels.len()))?,
-                );
+                labels.push(label.with_context(|| format!("{}: row {row}: a label must be 0..999", table.name()))?);
             }
             for group in 0..table.groups() {
                 for (row, numbers) in table.numbers_of_group("bbox.", group)?.into_iter().enumerate() {
@@ -75,41 +80,55 @@ impl Shards {
     /// The encoded image.
     pub(super) fn bytes(&self, i: usize) -> Result<Bytes> {
         let (shard, group, row) = self.places[i];
-        let key = (shard, group);
+        let at = (shard, group);
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let images = match recent.iter().position(|(at, _)| *at == key) {
-            Some(position) => {
-                let found = recent.remove(position);
-                let images = found.1.clone();
-                recent.push(found);
-                images
-            }
+        let last = match recent.iter().position(|group| group.at == at) {
+            Some(position) => recent.remove(position),
             None => {
-                let images = Arc::new(self.tables[shard].bytes_of_group("image.bytes", group)?);
-                if recent.len() == GROUPS {
-                    recent.remove(0);
-                }
-                recent.push((key, images.clone()));
-                images
+                let images = self.tables[shard].bytes_of_group("image.bytes", group)?;
+                let bytes = images.iter().map(Bytes::len).sum();
+                Group { at, images: Arc::new(images), bytes }
             }
         };
-        images
-            .get(row)
-            .cloned()
-            .with_context(|| format!("{}: no image in row {row} of group {group}", self.name(shard)))
+        let images = last.images.clone();
+        recent.push(last);
+        bound(&mut recent, KEPT);
+        images.get(row).cloned().with_context(|| format!("{}: no image", self.place(i)))
     }
 
-    fn name(&self, shard: usize) -> &str {
-        self.tables[shard].name()
+    /// Where an image lies, for errors.
+    pub(super) fn place(&self, i: usize) -> String {
+        let (shard, group, row) = self.places[i];
+        format!("{}: row {row} of group {group}", self.tables[shard].name())
     }
 
     /// Decodes an image, JPEG or PNG, grey or in colours.
     pub(super) fn decode(&self, i: usize) -> Result<RgbImage> {
-        let (shard, group, row) = self.places[i];
-        let image = image::load_from_memory(&self.bytes(i)?);
-        let image = image.with_context(|| {
-            format!("{}: row {row} of group {group}: no image that can be decoded", self.name(shard))
-        })?;
-        Ok(image.to_rgb8())
+        let bytes = self.bytes(i)?;
+        let image = guarded("the decoder failed", || Ok(image::load_from_memory(&bytes)?.to_rgb8()));
+        image.with_context(|| format!("{}: no image that can be decoded", self.place(i)))
+    }
+}
+
+/// Drops what was read longest ago until the rest fits; the latest group stays, whatever its size.
+fn bound(recent: &mut Vec<Group>, most: usize) {
+    let mut bytes: usize = recent.iter().map(|group| group.bytes).sum();
+    while bytes > most && recent.len() > 1 {
+        bytes -= recent.remove(0).bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_groups_that_were_read_last_are_kept() {
+        let group = |n: usize, bytes| Group { at: (0, n), images: Arc::default(), bytes };
+        for (bytes, kept) in [([3, 3, 3], vec![0, 1, 2]), ([4, 3, 3], vec![1, 2]), ([1, 1, 100], vec![2])] {
+            let mut recent: Vec<Group> = bytes.into_iter().enumerate().map(|(n, bytes)| group(n, bytes)).collect();
+            bound(&mut recent, 9);
+            assert_eq!(recent.iter().map(|group| group.at.1).collect::<Vec<_>>(), kept);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What a network makes of test images: its answers, where its windows lie, and what is confused with what.
 
-use crate::data::birds::{BirdSet, Box4, Crop};
+use crate::data::birds::{BirdSet, Crop, Truth};
 use crate::experiments::Experiment;
 use crate::metrics::Spread;
 use crate::models::birds::{BirdModel, BirdNetwork};
@@ -16,26 +16,17 @@ const BATCH: usize = 32;
 /// Confusions that a result lists.
 const LISTED: usize = 10;
 
-/// The answers on all images of a set.
+/// A network's answers on all images of a set.
 #[derive(Debug, Clone)]
-pub struct Evaluation {
-    /// What they are, and what they were taken for.
+pub struct Answers {
+    /// What they are.
     pub labels: Vec<u32>,
     /// What they were taken for.
     pub predicted: Vec<u32>,
-    /// Each image's bird and parts.
+    /// Each image's bird and parts, in coordinates of the square.
     pub truth: Vec<Truth>,
     /// The parameters of each image's windows; none without a transformer.
     pub thetas: Vec<Vec<Vec<f32>>>,
-}
-
-/// Where the bird is, and its parts where they are known, in coordinates of the square.
-#[derive(Debug, Clone)]
-pub struct Truth {
-    /// Left, top, right, bottom.
-    pub bird: Box4,
-    /// Head and tail, of synthetic creatures.
-    pub parts: Vec<[f64; 2]>,
 }
 
 /// A window's centre and half its side, along both axes.
@@ -45,7 +36,7 @@ pub(super) struct Window {
     pub(super) half: [f64; 2],
 }
 
-impl Evaluation {
+impl Answers {
     /// Looks at all images of a set, the squares in their middle.
     ///
     /// # Errors
@@ -56,9 +47,9 @@ impl Evaluation {
             let mut pixels = Vec::new();
             let end = set.len().min(start + BATCH);
             for i in start..end {
-                let view = set.view(i, crop, None)?;
+                let view = set.view(i, crop)?;
                 pixels.extend(view.pixels);
-                truth.push(Truth { bird: view.bird, parts: view.parts });
+                truth.push(view.truth);
                 labels.push(set.label(i));
             }
             let images = Tensor::from_vec(pixels, (end - start, 3, crop.side, crop.side), &Device::Cpu)?;
@@ -201,9 +192,9 @@ mod tests {
     use super::*;
     use crate::models::birds::WindowKind;
 
-    fn evaluation() -> Evaluation {
+    fn answers() -> Answers {
         let truth = |bird, parts: [[f64; 2]; 2]| Truth { bird, parts: parts.to_vec() };
-        Evaluation {
+        Answers {
             labels: vec![0, 1, 1, 2],
             predicted: vec![0, 2, 2, 0],
             truth: vec![
@@ -219,7 +210,7 @@ mod tests {
     #[test]
     fn windows_on_birds_and_parts_are_counted() -> Result<()> {
         let model = BirdModel::StCnn { windows: 2, kind: WindowKind::Location, shared: false };
-        let found = evaluation();
+        let found = answers();
         assert_eq!(found.error_percent(), 75.0);
         assert_eq!(found.confusions(), [(1, 2, 2), (2, 0, 1)]);
         let details = found.details(model)?;

@@ -3,8 +3,8 @@
 use super::Setting;
 use super::evaluation::{Window, windows};
 use super::samples::images;
-use crate::data::Hub;
-use crate::data::birds::Birds;
+use crate::data::birds::{BirdSet, Birds};
+use crate::data::{DataSource, Hub};
 use crate::figures::{Figure, both, note};
 use crate::models::birds::BirdModel;
 use crate::record::RunDir;
@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use candle_core::{Device, IndexOp, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::OnceLock;
 use stn_core::ops::{GridSampleConfig, grid_sample};
 use stn_core::transform::affine_grid;
 use stn_viz::{GalleryFigure, GalleryItem, Outline, gallery};
@@ -32,16 +33,21 @@ pub(super) fn all(folder: &Path, run: &RunDir, result: &RunResult) -> Result<Vec
     }
     let samples = run.load_tensors(SAMPLES_FILE)?;
     let (model, setting): (BirdModel, Setting) = (result.model.parse()?, result.data.parse()?);
-    let photographs = if setting.is_synthetic() { None } else { Birds::from_hub(&Hub::from_env(), true, false).ok() };
-    let sheet = Sheet { folder, samples: &samples, photographs, model, setting, result };
+    let sheet = Sheet { folder, samples: &samples, model, setting, result };
     let figures = [sheet.windows()?, sheet.heat()?, sheet.crops()?, sheet.confusions()?];
     Ok(figures.into_iter().flatten().collect())
+}
+
+/// The test images that the hub's cache holds, and their commit. A report has many runs, and to check the files takes a while:
+/// they are loaded once.
+fn photographs() -> Option<&'static (BirdSet, DataSource)> {
+    static CACHED: OnceLock<Option<(BirdSet, DataSource)>> = OnceLock::new();
+    CACHED.get_or_init(|| Birds::test_from_hub(&Hub::from_env(), true).ok()).as_ref()
 }
 
 struct Sheet<'a> {
     folder: &'a Path,
     samples: &'a HashMap<String, Tensor>,
-    photographs: Option<Birds>,
     model: BirdModel,
     setting: Setting,
     result: &'a RunResult,
@@ -90,11 +96,14 @@ impl Sheet<'_> {
         if let Some(ours) = self.samples.get(&format!("{name}.images")) {
             return Ok(Some((indices, ours.clone(), false)));
         }
-        let Some(birds) = &self.photographs else { return Ok(None) };
-        if indices.iter().any(|&i| i as usize >= birds.test.len()) {
+        if self.setting.is_synthetic() {
+            return Ok(None);
+        }
+        let Some((test, source)) = photographs() else { return Ok(None) };
+        if *source != self.result.data_source || indices.iter().any(|&i| i as usize >= test.len()) {
             return Ok(None); // another copy of the set
         }
-        let pixels = images(&birds.test, self.setting.crop(), &indices)?;
+        let pixels = images(test, self.setting.crop(), &indices)?;
         Ok(Some((indices, pixels, true)))
     }
 

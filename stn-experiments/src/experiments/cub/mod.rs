@@ -8,19 +8,21 @@ mod evaluation;
 mod figures;
 mod samples;
 mod setting;
+mod stock;
 mod trial;
+mod weights;
 
-pub use evaluation::Evaluation;
+pub use evaluation::Answers;
 pub use setting::Setting;
 pub use trial::BirdTrial;
 
-use super::Experiment;
+use super::{Evaluation, Experiment};
 use crate::budget::Budget;
 use crate::data::birds::Birds;
 use crate::data::{DataSource, Hub, Source};
 use crate::figures::Figure;
 use crate::metrics::Measure;
-use crate::models::backbone::{BackboneKind, backbone_weights, put_weights};
+use crate::models::backbone::{BackboneKind, put_weights};
 use crate::models::birds::{BirdConfig, BirdModel, BirdNetwork, birds};
 use crate::paper;
 use crate::record::RunDir;
@@ -28,13 +30,14 @@ use crate::report;
 use crate::reproduce::{Ending, Request, sweep};
 use crate::run::{Config, Origin, Run, RunResult, Settings, Status, load_weights};
 use crate::stop::Stop;
-use anyhow::{Context, Result, bail};
-use candle_core::{DType, Device, Tensor};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device};
 use serde_json::json;
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use stn_core::dropout::DropoutRng;
 use stn_core::init::SeededVarMap;
+use stock::{Images, Stock};
+use weights::{Weights, weights};
 
 /// The probability of dropout before the classifier, A.6.
 const DROPOUT: f64 = 0.7;
@@ -91,54 +94,62 @@ impl Experiment for FineGrainedBirds {
 
     fn reproduce(&self, request: &Request, stop: &Stop) -> Result<Ending> {
         let hub = Hub::from_env();
-        let mut settings: Vec<Setting> = Vec::new();
+        let load = |source| Images::new(Birds::load(&hub, source, request.offline, request.budget.holdout)?);
+        let mut stock = Stock::new(request.source, load);
+        let (mut asked, mut done, mut failures) = (Vec::<Setting>::new(), Vec::new(), Vec::new());
         for (data, _) in request.cells() {
-            let setting: Setting = data.parse()?;
-            if !settings.contains(&setting) {
-                settings.push(setting);
+            let setting = data.parse()?;
+            if !asked.contains(&setting) {
+                asked.push(setting);
             }
         }
-        // Real birds, unless they cannot be had: their settings then become the synthetic one.
-        let real = settings.iter().any(|setting| !setting.is_synthetic());
-        let mut birds = match real {
-            true => Birds::load(&hub, request.source, request.offline, request.budget.holdout)?,
-            false => creatures(request)?,
-        };
-        if real && matches!(birds.source, DataSource::Synthetic { .. }) {
-            settings = vec![Setting::Synthetic];
-        }
-        for setting in settings {
-            let synthetic = matches!(birds.source, DataSource::Synthetic { .. });
-            if setting.is_synthetic() && !synthetic {
-                birds = creatures(request)?;
-            }
-            crate::say!(
-                "{} from {}: {} to train on, {} to test on, {} classes",
-                setting.what(),
-                birds.source,
-                birds.train.len(),
-                birds.test.len(),
-                birds.train.classes()
-            );
-            let loaded = Loaded::new(&hub, request, setting, &birds)?;
-            let of_setting = Request {
-                data: vec![setting.id().into()],
-                budget: Budget::named(&request.base, setting.budgets())?.changed(&request.changes)?,
-                ..request.clone()
+        for &setting in &asked {
+            let mut attempt = || {
+                if request.source != Source::Embedded {
+                    backbone(request.backbone, setting)?; // before anything is fetched
+                }
+                let (setting, images) = stock.of(setting)?;
+                if done.contains(&setting) {
+                    return Ok(Ending::Complete);
+                }
+                done.push(setting);
+                train(&hub, request, setting, &images, stop)
             };
-            if sweep(&of_setting, |run| perform(run, &loaded, stop), stop)? == Ending::Interrupted {
-                return Ok(Ending::Interrupted);
+            match attempt() {
+                Ok(Ending::Complete) => {}
+                Ok(Ending::Interrupted) => return Ok(Ending::Interrupted),
+                Err(error) if asked.len() == 1 => return Err(error),
+                Err(error) => {
+                    crate::warn!("{}: {error:#}\n", setting.id());
+                    failures.push(format!("{}: {error:#}", setting.id()));
+                }
             }
         }
+        ensure!(
+            failures.is_empty(),
+            "{} of {} data sets failed:\n  {}",
+            failures.len(),
+            asked.len(),
+            failures.join("\n  ")
+        );
         Ok(Ending::Complete)
     }
 
-    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<super::Evaluation> {
+    fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Evaluation> {
         let (settings, network) = load(run)?;
         let setting: Setting = settings.data.parse()?;
-        let source = if setting.is_synthetic() { Source::Embedded } else { source };
-        let birds = Birds::load(&Hub::from_env(), source, offline, false)?;
-        Ok(vec![Evaluation::of(&network, &birds.test, setting.crop())?.error_percent()].into())
+        let (test, from) = match source {
+            _ if setting.is_synthetic() => Birds::synthetic_test("asked for"),
+            Source::Embedded => {
+                bail!("the run is one of photographs: creatures, which --source embedded asks for, say nothing of it")
+            }
+            Source::Auto | Source::Hub => Birds::test_from_hub(&Hub::from_env(), offline)
+                .context("the run is one of photographs, and CUB's cannot be had; creatures would say nothing of it")?,
+        };
+        let found = Answers::of(&network, &test, setting.crop())?;
+        crate::say!("{} test images from {from}", test.len());
+        let same = test.identity()? == settings.test_identity;
+        Ok(Evaluation { draws: vec![found.error_percent()], other_images: (!same).then_some(from) })
     }
 
     fn protocol(&self) -> &'static str {
@@ -167,40 +178,57 @@ impl Experiment for FineGrainedBirds {
     }
 }
 
-fn creatures(request: &Request) -> Result<Birds> {
-    Birds::load(&Hub::from_env(), Source::Embedded, request.offline, request.budget.holdout)
+/// Trains what is asked for of one setting.
+fn train(hub: &Hub, request: &Request, setting: Setting, images: &Images, stop: &Stop) -> Result<Ending> {
+    let Images { birds, .. } = images;
+    crate::say!(
+        "{} from {}: {} to train on, {} to test on, {} classes",
+        setting.what(),
+        birds.source,
+        birds.train.len(),
+        birds.test.len(),
+        birds.train.classes()
+    );
+    let mut of_setting = Request {
+        data: vec![setting.id().into()],
+        budget: Budget::named(&request.base, setting.budgets())?.changed(&request.changes)?,
+        ..request.clone()
+    };
+    if setting.is_synthetic() {
+        let (backbone, file) = (of_setting.backbone.take(), of_setting.weights.take());
+        if backbone.is_some_and(|kind| kind != BackboneKind::Small) || file.is_some() {
+            crate::warn!(
+                "--backbone and --weights are for photographs: networks for creatures are small ones that start from nothing"
+            );
+        }
+    }
+    let backbone = backbone(of_setting.backbone, setting)?;
+    let weights = weights(hub, backbone, of_setting.weights.as_deref(), request.offline)?;
+    let loaded = Loaded { setting, images, backbone, weights };
+    sweep(&of_setting, |run| perform(run, &loaded, stop), stop)
+}
+
+/// The backbone that was asked for, else the setting's own.
+fn backbone(asked: Option<BackboneKind>, setting: Setting) -> Result<BackboneKind> {
+    ensure!(
+        setting.is_synthetic() || asked != Some(BackboneKind::Small),
+        "--backbone small starts from nothing, with statistics that never move: photographs need lite0, inception-v3 or bn-inception"
+    );
+    Ok(asked.unwrap_or(setting.backbone()))
 }
 
 /// What the runs of a setting share.
 struct Loaded<'a> {
     setting: Setting,
-    birds: &'a Birds,
+    images: &'a Images,
     backbone: BackboneKind,
-    /// ImageNet's, and where they came from; none for a network that starts from nothing.
-    weights: Option<(HashMap<String, Tensor>, String)>,
-    train_identity: String,
-    test_identity: String,
+    /// None for a network that starts from nothing.
+    weights: Option<Weights>,
 }
 
-impl<'a> Loaded<'a> {
-    fn new(hub: &Hub, request: &Request, setting: Setting, birds: &'a Birds) -> Result<Self> {
-        let backbone = match &request.backbone {
-            Some(_) if setting.is_synthetic() => BackboneKind::Small,
-            Some(backbone) => *backbone,
-            None => setting.backbone(),
-        };
-        Ok(Self {
-            setting,
-            birds,
-            backbone,
-            weights: weights(hub, backbone, request.weights.as_deref(), request.offline)?,
-            train_identity: birds.train.identity()?,
-            test_identity: birds.test.identity()?,
-        })
-    }
-
+impl Loaded<'_> {
     fn config(&self) -> BirdConfig {
-        config(self.setting, self.backbone, self.birds.train.classes())
+        config(self.setting, self.backbone, self.images.birds.train.classes())
     }
 }
 
@@ -209,44 +237,17 @@ fn config(setting: Setting, backbone: BackboneKind, classes: usize) -> BirdConfi
     BirdConfig { backbone, statistics, classes, side, input, dropout: DROPOUT }
 }
 
-/// ImageNet's weights of a backbone: from the user's file, else from the hub.
-fn weights(
-    hub: &Hub,
-    kind: BackboneKind,
-    file: Option<&Path>,
-    offline: bool,
-) -> Result<Option<(HashMap<String, Tensor>, String)>> {
-    if kind == BackboneKind::Small {
-        return Ok(None);
-    }
-    let (file, from): (PathBuf, String) = match (file, kind.repository()) {
-        (Some(file), _) => {
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            (file.to_path_buf(), format!("the user's file {name}"))
-        }
-        (None, Some(repository)) => {
-            let fetched = hub.file(&repository, "model.safetensors", offline);
-            let fetched =
-                fetched.with_context(|| format!("ImageNet's weights of {kind} (--weights takes a file of yours)"))?;
-            let file = fetched.files.into_iter().next().context("no file of weights")?;
-            (file, format!("hub {}@{}", repository.id, fetched.commit))
-        }
-        (None, None) => bail!("nobody hosts the weights of {kind}; name a safetensors file of yours with --weights"),
-    };
-    Ok(Some((backbone_weights(kind, &file)?, from)))
-}
-
 /// Trains and tests one run.
 fn perform(run: &Run, loaded: &Loaded, stop: &Stop) -> Result<Status> {
     let model: BirdModel = run.model.parse()?;
     let (vars, rng, cfg) = (SeededVarMap::new(run.seed), DropoutRng::new(run.seed), loaded.config());
     let network = birds(model, cfg, &rng, vars.var_builder(DType::F32, &Device::Cpu))?;
     let mut from = "none: from nothing";
-    if let Some((weights, source)) = &loaded.weights {
+    if let Some(weights) = &loaded.weights {
         for prefix in network.backbones() {
-            put_weights(&vars, &prefix, weights)?;
+            put_weights(&vars, &prefix, &weights.tensors)?;
         }
-        from = source;
+        from = &weights.from;
     }
     let details = [
         ("backbone", json!(cfg.backbone.id())),
@@ -255,13 +256,9 @@ fn perform(run: &Run, loaded: &Loaded, stop: &Stop) -> Result<Status> {
         ("dropout", json!(cfg.dropout)),
     ];
     let protocol = "training: a random square of each scaled image, flipped or not, every epoch anew; test accuracy on the square in the middle, last weights";
-    let origin = Origin {
-        source: &loaded.birds.source,
-        train_identity: &loaded.train_identity,
-        test_identity: &loaded.test_identity,
-        protocol,
-    };
-    let trial = BirdTrial::new(model, network, rng, loaded.birds, loaded.setting.crop(), run.budget.batch, run.seed);
+    let Images { birds, train_identity, test_identity } = loaded.images;
+    let origin = Origin { source: &birds.source, train_identity, test_identity, protocol };
+    let trial = BirdTrial::new(model, network, rng, birds, loaded.setting.crop(), run.budget.batch, run.seed);
     run.perform(&trial, &vars, origin, &details, stop)
 }
 
@@ -292,15 +289,9 @@ mod tests {
     #[test]
     fn a_stopped_run_goes_on_and_ends_as_one_that_was_not() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let birds = Birds::synthetic([48, 16], "asked for", true)?;
-        let loaded = Loaded {
-            setting: Setting::Synthetic,
-            birds: &birds,
-            backbone: BackboneKind::Small,
-            weights: None,
-            train_identity: birds.train.identity()?,
-            test_identity: birds.test.identity()?,
-        };
+        let images = Images::new(Birds::synthetic([48, 16], "asked for", true)?)?;
+        let (setting, backbone) = (Setting::Synthetic, BackboneKind::Small);
+        let loaded = Loaded { setting, images: &images, backbone, weights: None };
         let budget = Budget { steps: 3, batch: 8, ..Budget::named("quick", Setting::Synthetic.budgets())? };
         let run = |runs: &str, stop: &Stop| {
             let runs = folder.path().join(runs);
@@ -342,7 +333,7 @@ mod tests {
             assert!(folder.path().join(format!("{file}.png")).exists());
         }
         let (_, network) = load(&whole)?;
-        let found = Evaluation::of(&network, &birds.test, Setting::Synthetic.crop())?;
+        let found = Answers::of(&network, &images.birds.test, Setting::Synthetic.crop())?;
         assert_eq!(vec![found.error_percent()], result.error_percent_draws);
         let findings = FineGrainedBirds.findings(&[&result])?;
         assert!(
@@ -356,9 +347,9 @@ mod tests {
         let birds = Birds::synthetic([16, 16], "asked for", false)?;
         let (vars, cfg) = (SeededVarMap::new(0), config(Setting::Synthetic, BackboneKind::Small, 16));
         let vb = vars.var_builder(DType::F32, &Device::Cpu);
-        let network = crate::models::birds::birds("2xst-cnn".parse()?, cfg, &DropoutRng::new(0), vb)?;
+        let network = super::birds("2xst-cnn".parse()?, cfg, &DropoutRng::new(0), vb)?;
         let crop = Setting::Synthetic.crop();
-        let found = Evaluation::of(&network, &birds.test, crop)?;
+        let found = Answers::of(&network, &birds.test, crop)?;
         let kept = samples::samples(&found, &birds.test, crop, false)?;
         assert!(kept.contains_key("thetas") && kept.contains_key("confusions") && kept.contains_key("pairs"));
         for (name, tensor) in &kept {
@@ -369,11 +360,12 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_nobody_hosts_are_asked_for() {
-        let hub = Hub::new("http://127.0.0.1:1", "/nonexistent");
-        let error = weights(&hub, BackboneKind::BnInception, None, true).unwrap_err().to_string();
-        assert_eq!(error, "nobody hosts the weights of bn-inception; name a safetensors file of yours with --weights");
-        let error = format!("{:#}", weights(&hub, BackboneKind::EfficientNetLite0, None, true).unwrap_err());
-        assert!(error.contains("--weights takes a file of yours") && error.contains("not in the cache"), "{error}");
+    fn small_networks_are_not_for_photographs() -> Result<()> {
+        let small = Some(BackboneKind::Small);
+        let error = backbone(small, Setting::Px224).unwrap_err().to_string();
+        assert!(error.contains("photographs need lite0"), "{error}");
+        assert_eq!(backbone(small, Setting::Synthetic)?, BackboneKind::Small);
+        assert_eq!(backbone(None, Setting::Px448)?, BackboneKind::EfficientNetLite0);
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Birds as the training loop sees them: batches of random squares, cross-entropy, the share of wrong names.
 
-use super::evaluation::Evaluation;
+use super::evaluation::Answers;
 use super::samples::samples;
 use crate::data::birds::{BirdSet, Birds, Crop};
 use crate::data::{DataSource, Epochs, Purpose, rng};
@@ -24,7 +24,7 @@ pub struct BirdTrial<'a> {
     seed: u64,
     epochs: Epochs,
     /// What the test found, for the samples and details that are asked for after it.
-    tested: Mutex<Option<Evaluation>>,
+    tested: Mutex<Option<Answers>>,
 }
 
 /// What a step trains on.
@@ -52,11 +52,11 @@ impl<'a> BirdTrial<'a> {
     }
 
     /// Does something with what the test found.
-    fn with_test<R>(&self, f: impl FnOnce(&Evaluation) -> Result<R>) -> Result<R> {
+    fn with_test<R>(&self, f: impl FnOnce(&Answers) -> Result<R>) -> Result<R> {
         let mut tested = self.tested.lock().unwrap_or_else(PoisonError::into_inner);
         let found = match tested.take() {
             Some(found) => found,
-            None => Evaluation::of(&self.network, &self.birds.test, self.crop)?,
+            None => Answers::of(&self.network, &self.birds.test, self.crop)?,
         };
         f(tested.insert(found))
     }
@@ -71,8 +71,8 @@ impl Task for BirdTrial<'_> {
         let (mut pixels, mut labels) = (Vec::new(), Vec::with_capacity(indices.len()));
         for &index in &indices {
             let mut rng = rng(self.seed, Purpose::BirdCrop, epoch, u64::from(index));
-            let view = self.birds.train.view(index as usize, self.crop, Some(&mut rng));
-            pixels.extend(view.with_context(|| format!("training image {index}"))?.pixels);
+            let square = self.birds.train.pixels(index as usize, self.crop, Some(&mut rng));
+            pixels.extend(square.with_context(|| format!("training image {index}"))?);
             labels.push(self.birds.train.label(index as usize));
         }
         let shape = (indices.len(), 3, self.crop.side, self.crop.side);
@@ -89,7 +89,7 @@ impl Task for BirdTrial<'_> {
     }
 
     fn validate(&self) -> Result<Option<f64>> {
-        let error = |set: &BirdSet| Ok(Evaluation::of(&self.network, set, self.crop)?.error_percent());
+        let error = |set: &BirdSet| Ok(Answers::of(&self.network, set, self.crop)?.error_percent());
         self.birds.validation.as_ref().map(error).transpose()
     }
 }
@@ -102,8 +102,9 @@ impl Trial for BirdTrial<'_> {
     }
 
     fn samples(&self) -> Result<HashMap<String, Tensor>> {
-        let ours = matches!(self.birds.source, DataSource::Synthetic { .. });
-        self.with_test(|found| samples(found, &self.birds.test, self.crop, ours))
+        // Photographs belong to their photographers.
+        let keep_pixels = matches!(self.birds.source, DataSource::Synthetic { .. });
+        self.with_test(|found| samples(found, &self.birds.test, self.crop, keep_pixels))
     }
 
     fn details(&self) -> Result<Map<String, Value>> {

@@ -7,7 +7,7 @@
 //! | [`BnInception`](BackboneKind::BnInception) | the paper's; a file that the user has | 224 | 7x7x1024 | 10.3 M |
 //! | [`Small`](BackboneKind::Small) | none: for synthetic images | 64 | 8x8x128 | 0.2 M |
 //!
-//! Each is a list of [`Step`]s in a file of its own; variables have the names of the published weights.
+//! Each is a list of steps in a file of its own; variables have the names of the published weights.
 
 mod bn_inception;
 mod efficientnet_lite0;
@@ -16,12 +16,12 @@ mod small;
 mod step;
 mod weights;
 
-pub use step::Step;
 pub use weights::{backbone_weights, classifier_weights, put_weights};
 
 use crate::data::hub::Repository;
 use candle_core::{ModuleT, Result, Tensor, bail};
 use candle_nn::VarBuilder;
+use step::Step;
 use stn_core::conv_norm::Statistics;
 
 /// A network of this module.

@@ -1,20 +1,23 @@
 //! The command line: from words to a request, and from a request to what does it.
 
+mod data;
+mod eval;
+
 use crate::budget::{Budget, Changes};
 use crate::data::svhn::TrainingSplit;
-use crate::data::{Distortion, Hub, Mnist, Source, addition, pack, svhn};
-use crate::experiments::{self, Evaluation, Experiment, TEST_SEED};
+use crate::data::{Mnist, Source};
+use crate::experiments::{self, Experiment};
 use crate::look::{Image, look};
-use crate::metrics::Spread;
 use crate::models::backbone::BackboneKind;
 use crate::record::RunDir;
 use crate::report;
 use crate::reproduce::{Ending, Request, Shard, reproduce};
-use crate::run::{Config, RunResult};
 use crate::stop::Stop;
 use crate::train::Cadence;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use data::{Data, data};
+use eval::eval;
 use std::path::PathBuf;
 
 /// Reproduces the experiments of "Spatial Transformer Networks" (Jaderberg et al. 2015).
@@ -69,46 +72,6 @@ enum Command {
     /// Fetch, check, show or pack data
     #[command(subcommand)]
     Data(Data),
-}
-
-#[derive(Debug, Subcommand)]
-enum Data {
-    /// Fetch MNIST from the hub into its cache and check it
-    Fetch,
-    /// Check MNIST's checksums and print those of the distorted test sets
-    Verify(SourceArgs),
-    /// Write a sheet of distorted digits as a PNG
-    Preview {
-        /// R, RTS, P, E or TC
-        data: Distortion,
-        /// The sheet
-        #[arg(long, default_value = "preview.png")]
-        out: PathBuf,
-        #[command(flatten)]
-        source: SourceArgs,
-    },
-    /// Write a sheet of house numbers, cropped, with the boxes of their digits, as a PNG
-    Numbers {
-        /// Pixels of a side: 64 or 128
-        #[arg(long, default_value_t = 128)]
-        side: usize,
-        /// How many
-        #[arg(long, default_value_t = 40)]
-        count: usize,
-        /// The sheet
-        #[arg(long, default_value = "numbers.png")]
-        out: PathBuf,
-        #[command(flatten)]
-        source: SourceArgs,
-    },
-    /// Make the embedded parquet files from the original idx files
-    Pack {
-        /// The folder with train-images-idx3-ubyte and the other three
-        idx: PathBuf,
-        /// Where the parquet files go
-        #[arg(long, default_value = "data/mnist")]
-        out: PathBuf,
-    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -285,97 +248,6 @@ fn list(experiments: &[&dyn Experiment]) -> String {
         }
     }
     text
-}
-
-fn eval(run: &RunDir, source: SourceArgs) -> Result<()> {
-    let experiment = experiments::named(&Config::of(run)?.settings.experiment)?;
-    let stored: Option<RunResult> = run.result()?;
-    let Evaluation { draws, other_images } = experiment.evaluate(run, source.source, source.offline)?;
-    let spread = Spread::of(&draws).context("the run's budget has no test draws")?;
-    crate::say!("test error {spread} % (mean ± standard deviation of {} draws)", spread.count);
-    if let Some(images) = other_images {
-        crate::say!("on other images than result.json speaks of: {images}");
-        return Ok(());
-    }
-    match stored {
-        Some(result) if result.error_percent_draws == draws => crate::say!("the same as result.json says"),
-        // Another processor may round otherwise and so decide a few images otherwise.
-        Some(result) if (result.error_percent - spread.mean).abs() < 0.05 => {
-            crate::say!(
-                "result.json says {:.4} %, within what another processor's rounding may change",
-                result.error_percent
-            );
-        }
-        Some(result) => bail!("result.json says {:.4} %, now it is {:.4} %", result.error_percent, spread.mean),
-        None => crate::say!("the run has no result.json to compare with"),
-    }
-    Ok(())
-}
-
-fn data(command: Data) -> Result<()> {
-    match command {
-        Data::Fetch => {
-            let mnist = Mnist::load(Source::Hub, false)?;
-            crate::say!(
-                "MNIST from {}: {} training and {} test images",
-                mnist.source,
-                mnist.train.len(),
-                mnist.test.len()
-            );
-        }
-        Data::Verify(source) => {
-            let mnist = source.mnist()?;
-            crate::say!("MNIST from {}", mnist.source);
-            crate::say!("train {}\ntest  {}", mnist.train.identity(), mnist.test.identity());
-            for data in Distortion::ALL {
-                let (distorted, _) = crate::data::distorted_set(data, &mnist.test, TEST_SEED, 0)?;
-                let (got, expected) = (distorted.identity(), data.test_identity());
-                ensure!(
-                    got == expected,
-                    "the first test set of {data} must have sha256 {expected}, got {got}; please report your platform"
-                );
-                crate::say!("test {data:<3}, first draw  {got}");
-            }
-            let got = addition::addition_set(&mnist.test, TEST_SEED, 0)?.0.identity();
-            let expected = addition::TEST_IDENTITY;
-            ensure!(
-                got == expected,
-                "the first test set of addition must have sha256 {expected}, got {got}; please report your platform"
-            );
-            crate::say!("test addition, first draw  {got}");
-        }
-        Data::Preview { data, out, source } => {
-            let mnist = source.mnist()?;
-            let (distorted, _) = crate::data::distorted_set(data, &mnist.test.range(0..64)?, TEST_SEED, 0)?;
-            preview(&distorted)
-                .save_with_format(&out, image::ImageFormat::Png)
-                .with_context(|| format!("cannot write {}", out.display()))?;
-            crate::say!("the first 64 test images under {data}, from {}: {}", mnist.source, out.display());
-        }
-        Data::Numbers { side, count, out, source } => {
-            ensure!(matches!(side, 64 | 128), "crops have a side of 64 or 128 pixels, got --side {side}");
-            let (sheet, what) = svhn::sheet(&Hub::from_env(), source.source, source.offline, side, count)?;
-            sheet
-                .save_with_format(&out, image::ImageFormat::Png)
-                .with_context(|| format!("cannot write {}", out.display()))?;
-            crate::say!("{what}, crops of {side} px: {}", out.display());
-        }
-        Data::Pack { idx, out } => {
-            pack::pack_mnist(&idx, &out)?;
-            crate::say!("wrote {}", out.display());
-        }
-    }
-    Ok(())
-}
-
-/// Eight rows of eight images, with a line between them.
-fn preview(data: &crate::data::Dataset) -> image::GrayImage {
-    let side = data.width as u32 + 1;
-    image::GrayImage::from_fn(8 * side - 1, 8 * side - 1, |x, y| {
-        let (index, column, row) = ((y / side * 8 + x / side) as usize, (x % side) as usize, (y % side) as usize);
-        let inside = index < data.len() && column < data.width && row < data.height;
-        image::Luma([if inside { data.image(index)[row * data.width + column] } else { 96 }])
-    })
 }
 
 #[cfg(test)]
