@@ -1,36 +1,45 @@
 //! Synthetic creatures: what stands in for CUB where its images cannot be had. They are NOT birds.
 //!
-//! A creature is a body with a disc at its head and a square at its tail, 10 px wide in a picture of 144 px. The pattern on the disc and that on the square, four of each,
-//! tell its class; colour, place, direction, size and background say nothing. Discs and squares with other patterns lie around both ends, on no body: a window that is not
-//! on the creature's own parts sees them too.
+//! A creature lies more or less level somewhere in a picture of 144 px: a body with a light disc at its head and a dark square at its tail, 36 px wide. Three small bars stand
+//! near the rim of each; how many of them lie flat, at the head and at the tail, is its class. Colour, place, direction, size and background say nothing, and bars that belong
+//! to no creature lie on the ground. A window that does not have the whole part in it cannot count, and at half the picture's size a bar is less than a pixel thick.
 
 use super::Box4;
 use crate::data::seed::{below, normal, uniform};
 use crate::data::{Purpose, rng};
 use image::{Rgb, RgbImage};
 use rand_chacha::ChaCha8Rng;
+use std::f64::consts::{PI, TAU};
 
 /// The release of the generator: what it draws must never change under one name.
-pub const VERSION: &str = "v1";
+pub const VERSION: &str = "v2";
 
-/// A class for each pair of patterns.
-pub const CLASSES: usize = PATTERNS * PATTERNS;
-const PATTERNS: usize = 4;
+/// A class for each pair of counts.
+pub const CLASSES: usize = COUNTED * COUNTED;
+/// Counts of flat bars: none to all.
+const COUNTED: usize = BARS + 1;
 
 /// Creatures for training and for testing.
 pub const COUNTS: [usize; 2] = [8_000, 2_000];
 
 /// Pixels of a side of the picture.
 const SIDE: usize = 144;
-/// Parts stay so far from the edge: inside of the square in the middle that is tested on.
-const MARGIN: f64 = 18.0;
 /// Half the width of a part.
-const PART: f64 = 5.0;
-/// Things that lie around each end, and how far from it.
-const AROUND: usize = 3;
-const FAR: [f64; 2] = [38.0, 48.0];
-/// How near they may come to either end.
-const NEAR: f64 = 24.0;
+const PART: f64 = 18.0;
+/// The centres of parts stay so far from the edge: the parts are inside of every square that is cut out.
+const MARGIN: f64 = 36.0;
+/// How far apart the centres of head and tail are.
+const LENGTH: [f64; 2] = [46.0, 62.0];
+/// How much a creature tilts either way.
+const TILT: f64 = 0.7;
+/// Bars on each part, and how far from its centre they are.
+const BARS: usize = 3;
+const FROM_CENTRE: [f64; 2] = [10.0, 13.0];
+/// Half the length and half the thickness of a bar.
+const BAR: [f64; 2] = [3.0, 0.9];
+/// Bars on the ground, and how near they may come to a part's centre.
+const ON_GROUND: [usize; 2] = [6, 14];
+const NEAR: f64 = 30.0;
 
 /// A creature.
 #[derive(Debug, Clone)]
@@ -46,11 +55,10 @@ pub struct Creature {
 type Point = [f64; 2];
 type Colour = [f64; 3];
 
-/// A disc (head) or a square (tail) with its pattern.
-struct Part {
+/// A bar, flat or upright.
+struct Bar {
     at: Point,
-    tail: bool,
-    pattern: usize,
+    flat: bool,
 }
 
 /// Draws creature `index` of a split (0 for training, 1 for testing); classes take turns.
@@ -59,21 +67,27 @@ pub fn creature(split: u64, index: u64) -> Creature {
     let mut creature = place(rng);
     let ends = creature.parts.map(|part| part.map(|share| share * SIDE as f64));
     let class = index as usize % CLASSES;
-    let patterns = [class / PATTERNS, class % PATTERNS];
-    let mut parts: Vec<Part> = (0..2).map(|i| Part { at: ends[i], tail: i == 1, pattern: patterns[i] }).collect();
-    for end in 0..2 {
-        for _ in 0..AROUND {
-            let (angle, far) = (uniform(rng, 0.0, std::f64::consts::TAU), uniform(rng, FAR[0], FAR[1]));
-            let at = [ends[end][0] + far * libm::cos(angle), ends[end][1] + far * libm::sin(angle)];
-            // One of the other three patterns.
-            let pattern = (patterns[end] + 1 + below(rng, PATTERNS - 1)) % PATTERNS;
-            if ends.iter().all(|&end| distance(at, end) > NEAR) {
-                parts.push(Part { at, tail: end == 1, pattern });
-            }
+    let on_parts = [0, 1].map(|end| bars(ends[end], [class / COUNTED, class % COUNTED][end], rng));
+    let mut on_ground = Vec::new();
+    for _ in 0..ON_GROUND[0] + below(rng, ON_GROUND[1] - ON_GROUND[0] + 1) {
+        let (at, flat) = ([0; 2].map(|_| uniform(rng, 0.0, SIDE as f64)), below(rng, 2) == 0);
+        if ends.iter().all(|&end| distance(at, end) > NEAR) {
+            on_ground.push(Bar { at, flat });
         }
     }
-    creature.image = paint(ends, &parts, rng);
+    creature.image = paint(ends, &on_parts, &on_ground, rng);
     creature
+}
+
+/// The bars of a part about its centre, evenly round it; so many of them are flat.
+fn bars(centre: Point, flat: usize, rng: &mut ChaCha8Rng) -> Vec<Bar> {
+    let (turn, first) = (uniform(rng, 0.0, TAU), below(rng, BARS));
+    let bar = |i: usize| {
+        let (angle, far) = (turn + TAU * i as f64 / BARS as f64, uniform(rng, FROM_CENTRE[0], FROM_CENTRE[1]));
+        let at = [centre[0] + far * libm::cos(angle), centre[1] + far * libm::sin(angle)];
+        Bar { at, flat: (i + first) % BARS < flat }
+    };
+    (0..BARS).map(bar).collect()
 }
 
 /// The box and the parts of a creature, without its picture.
@@ -85,14 +99,15 @@ fn place(rng: &mut ChaCha8Rng) -> Creature {
     let inside = |p: Point| p.iter().all(|&v| (MARGIN..=SIDE as f64 - MARGIN).contains(&v));
     let ends = loop {
         let head = [0; 2].map(|_| uniform(rng, MARGIN, SIDE as f64 - MARGIN));
-        let (angle, length) = (uniform(rng, 0.0, std::f64::consts::TAU), uniform(rng, 44.0, 64.0));
+        let facing = if below(rng, 2) == 0 { 0.0 } else { PI };
+        let (angle, length) = (facing + uniform(rng, -TILT, TILT), uniform(rng, LENGTH[0], LENGTH[1]));
         let tail = [head[0] + length * libm::cos(angle), head[1] + length * libm::sin(angle)];
         if inside(tail) {
             break [head, tail];
         }
     };
-    let low = |axis: usize| (ends[0][axis].min(ends[1][axis]) - 1.4 * PART) / SIDE as f64;
-    let high = |axis: usize| (ends[0][axis].max(ends[1][axis]) + 1.4 * PART) / SIDE as f64;
+    let low = |axis: usize| (ends[0][axis].min(ends[1][axis]) - PART) / SIDE as f64;
+    let high = |axis: usize| (ends[0][axis].max(ends[1][axis]) + PART) / SIDE as f64;
     Creature {
         image: RgbImage::new(0, 0),
         bird: [low(0), low(1), high(0), high(1)],
@@ -110,23 +125,25 @@ fn colour(rng: &mut ChaCha8Rng, grey: [f64; 2], spread: f64) -> Colour {
     std::array::from_fn(|_| grey + normal(rng, 0.0, spread))
 }
 
-fn paint(ends: [Point; 2], parts: &[Part], rng: &mut ChaCha8Rng) -> RgbImage {
+fn paint(ends: [Point; 2], on_parts: &[Vec<Bar>; 2], on_ground: &[Bar], rng: &mut ChaCha8Rng) -> RgbImage {
     let background = Background::new(rng);
-    let (body, width) = (colour(rng, [40.0, 80.0], 12.0), uniform(rng, 3.5, 5.5));
+    let (body, width) = (colour(rng, [60.0, 110.0], 12.0), uniform(rng, 3.5, 5.5));
     let bend = uniform(rng, -8.0, 8.0);
-    let colours: Vec<[Colour; 2]> =
-        parts.iter().map(|_| [colour(rng, [205.0, 245.0], 10.0), colour(rng, [10.0, 45.0], 8.0)]).collect();
+    let (light, dark) = (colour(rng, [205.0, 245.0], 10.0), colour(rng, [10.0, 45.0], 8.0));
+    let loose: Vec<Colour> = on_ground.iter().map(|_| if below(rng, 2) == 0 { light } else { dark }).collect();
     let noise = uniform(rng, 2.0, 8.0);
     let mut image = RgbImage::new(SIDE as u32, SIDE as u32);
     for (x, y, pixel) in image.enumerate_pixels_mut() {
         let at = [f64::from(x) + 0.5, f64::from(y) + 0.5];
         let mut value = background.at(at);
         blend(&mut value, body, on_body(at, ends, width, bend));
-        for (part, colours) in parts.iter().zip(&colours) {
-            if distance(at, part.at) < 2.0 * PART {
-                let (on, dark) = part.at(at);
-                blend(&mut value, if dark { colours[1] } else { colours[0] }, on);
-            }
+        for (bar, colour) in on_ground.iter().zip(&loose) {
+            blend(&mut value, *colour, bar.covers(at));
+        }
+        // The head is light with dark bars, the tail dark with light ones.
+        for (end, [part, bar]) in [[light, dark], [dark, light]].into_iter().enumerate() {
+            blend(&mut value, part, on_part(at, ends[end], end == 1));
+            on_parts[end].iter().for_each(|on| blend(&mut value, bar, on.covers(at)));
         }
         let grain = noise * (uniform(rng, -1.0, 1.0) + uniform(rng, -1.0, 1.0));
         *pixel = Rgb(value.map(|v| (v + grain + 0.5).clamp(0.0, 255.0) as u8));
@@ -149,19 +166,19 @@ fn on_body(at: Point, [head, tail]: [Point; 2], width: f64, bend: f64) -> f64 {
     (half - distance(at, middle) + 0.5).clamp(0.0, 1.0)
 }
 
-impl Part {
-    /// How much of a pixel the part covers, and whether its pattern is dark there.
-    fn at(&self, at: Point) -> (f64, bool) {
-        let (x, y) = (at[0] - self.at[0], at[1] - self.at[1]);
-        let edge = if self.tail { x.abs().max(y.abs()) } else { libm::hypot(x, y) };
-        let stripe = |v: f64| libm::fabs(libm::fmod(v + 40.0, 4.0)) < 2.0;
-        let dark = match self.pattern {
-            0 => stripe(x),
-            1 => stripe(y),
-            2 => stripe(x) ^ stripe(y),
-            _ => (1.6..3.6).contains(&edge),
-        };
-        ((PART - edge + 0.5).clamp(0.0, 1.0), dark)
+/// How much of a pixel a disc (head) or a square (tail) covers.
+fn on_part(at: Point, centre: Point, square: bool) -> f64 {
+    let (x, y) = (at[0] - centre[0], at[1] - centre[1]);
+    let edge = if square { x.abs().max(y.abs()) } else { libm::hypot(x, y) };
+    (PART - edge + 0.5).clamp(0.0, 1.0)
+}
+
+impl Bar {
+    /// How much of a pixel it covers.
+    fn covers(&self, at: Point) -> f64 {
+        let (x, y) = ((at[0] - self.at[0]).abs(), (at[1] - self.at[1]).abs());
+        let (along, across) = if self.flat { (x, y) } else { (y, x) };
+        (BAR[0] - along + 0.5).clamp(0.0, 1.0) * (BAR[1] - across + 0.5).clamp(0.0, 1.0)
     }
 }
 
@@ -183,9 +200,9 @@ impl Background {
         let columns = (SIDE as f64 / cell) as usize + 2;
         let patches = (0..columns * columns).map(|_| uniform(rng, -depth, depth)).collect();
         let waves = [0; 3].map(|_| {
-            let (turn, period) = (uniform(rng, 0.0, std::f64::consts::TAU), uniform(rng, 5.0, 14.0));
-            let frequency = std::f64::consts::TAU / period;
-            let phase = uniform(rng, 0.0, std::f64::consts::TAU);
+            let (turn, period) = (uniform(rng, 0.0, TAU), uniform(rng, 5.0, 14.0));
+            let frequency = TAU / period;
+            let phase = uniform(rng, 0.0, TAU);
             [frequency * libm::cos(turn), frequency * libm::sin(turn), phase, uniform(rng, 1.0, 7.0)]
         });
         Self { base, slope, patches, cell, columns, waves }
@@ -215,7 +232,7 @@ mod tests {
         for split in [0, 1] {
             (0..16).for_each(|index| hash.update(creature(split, index).image.as_raw()));
         }
-        let expected = "20982c3909806614051dd43635b7be3d061dede737eff968d57c522be2f2aaca";
+        let expected = "b7a9763f52cd878be885e22f164bd6bf35cece6ee3b4f2d6a9642f50befbda5b";
         assert_eq!(
             hex(&hash.finalize()),
             expected,
@@ -229,19 +246,24 @@ mod tests {
             let Creature { image, parts, bird } = creature(1, index);
             let layout = layout(1, index);
             assert_eq!((layout.bird, layout.parts), (bird, parts));
-            for [x, y] in parts {
+            for (end, [x, y]) in parts.into_iter().enumerate() {
                 assert!(bird[0] < x && x < bird[2] && bird[1] < y && y < bird[3]);
-                // Light or dark, unlike the ground: some of each within the part.
-                let levels: Vec<u8> = (-4..=4)
-                    .flat_map(|dy| (-4..=4).map(move |dx| (dx, dy)))
-                    .map(|(dx, dy)| {
-                        let pixel = |share: f64, d: i32| ((share * SIDE as f64) as i32 + d) as u32;
-                        image.get_pixel(pixel(x, dx), pixel(y, dy))[1]
-                    })
-                    .collect();
-                let (low, high) = (levels.iter().min().unwrap(), levels.iter().max().unwrap());
-                assert!(*low < 90 && *high > 170, "creature {index}: {low} to {high}");
+                // The middle of the head is light and that of the tail dark: bars are further out.
+                let level = image.get_pixel((x * SIDE as f64) as u32, (y * SIDE as f64) as u32)[1];
+                assert!(if end == 0 { level > 150 } else { level < 100 }, "creature {index}, end {end}: {level}");
             }
         }
+    }
+
+    #[test]
+    fn as_many_bars_lie_flat_as_the_class_says() {
+        for flat in 0..=BARS {
+            let bars = bars([72.0, 72.0], flat, &mut rng(0, Purpose::Creature, 9, flat as u64));
+            assert_eq!((bars.len(), bars.iter().filter(|bar| bar.flat).count()), (BARS, flat));
+            let inside = |bar: &Bar| distance(bar.at, [72.0, 72.0]) + BAR[0] < PART;
+            assert!(bars.iter().all(inside));
+        }
+        let across = Bar { at: [5.0, 5.0], flat: true };
+        assert!(across.covers([7.5, 5.0]) > 0.9 && across.covers([5.0, 7.5]) == 0.0);
     }
 }
