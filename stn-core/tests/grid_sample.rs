@@ -1,4 +1,4 @@
-//! The sampler: known values, eq. (5) written out, gradients by finite differences, strides and errors. Edges: `grid_sample_edges.rs`.
+//! The sampler: known values, eq. (5) written out, gradients by finite differences, and errors. Edges: `grid_sample_edges.rs`; strides: `grid_sample_strides.rs`.
 
 mod support;
 
@@ -215,91 +215,6 @@ fn derivative_at_the_last_pixel() -> Result<()> {
         assert_eq!(values(grads.get(&point).expect("the grid has a gradient"))?[0], expected);
     }
     Ok(())
-}
-
-/// Checks that a view of the inputs gives the very values and gradients that copies of the views give.
-fn check_views(
-    name: &str,
-    inputs: [&Tensor; 2],
-    view: impl Fn(&[Tensor]) -> Result<[Tensor; 2]>,
-    cfg: GridSampleConfig,
-) -> Result<()> {
-    let views = view(&inputs.map(Tensor::clone))?;
-    assert!(views.iter().any(|t| !t.is_contiguous()), "{name} is no test of strides");
-    let (out, gradients) = run(&inputs, |t| {
-        let [u, grid] = view(t)?;
-        grid_sample(&u, &grid, cfg)
-    })?;
-    let (expected, expected_gradients) = run(&inputs, |t| {
-        let [u, grid] = view(t)?;
-        grid_sample(&u.contiguous()?, &grid.contiguous()?, cfg)
-    })?;
-    assert_eq!(values(&out)?, values(&expected)?, "{name} {cfg:?}");
-    for (gradient, expected) in gradients.iter().zip(&expected_gradients) {
-        assert!(distance(gradient, expected)? < 1e-12, "{name} {cfg:?}");
-    }
-    Ok(())
-}
-
-#[test]
-fn strides_make_no_difference() -> Result<()> {
-    for cfg in configs() {
-        let grid = grid_between_pixels((6, 3, 4), (4, 5), cfg.align_corners, 9)?;
-        let g = |t: &[Tensor]| t[1].clone();
-        let u = random((2, 3, 4, 5), 1)?;
-        check_views("maps transposed", [&u.transpose(2, 3)?.contiguous()?, &grid], |t| Ok([t[0].t()?, g(t)]), cfg)?;
-        check_views(
-            "images and channels transposed",
-            [&random((2, 3, 4, 5), 1)?, &grid],
-            |t| Ok([t[0].transpose(0, 1)?, g(t)]),
-            cfg,
-        )?;
-        check_views(
-            "channels last",
-            [&random((2, 4, 5, 3), 1)?, &grid],
-            |t| Ok([t[0].permute((0, 3, 1, 2))?, g(t)]),
-            cfg,
-        )?;
-        check_views(
-            "narrowed everywhere",
-            [&random((4, 5, 7, 9), 2)?, &grid],
-            |t| Ok([t[0].narrow(0, 1, 3)?.narrow(1, 2, 2)?.narrow(2, 1, 4)?.narrow(3, 3, 5)?, g(t)]),
-            cfg,
-        )?;
-        for shape in [(1, 3, 4, 5), (2, 1, 4, 5), (2, 3, 1, 5), (2, 3, 4, 1), (1, 1, 1, 1)] {
-            let broadcast = |t: &[Tensor]| Ok([t[0].broadcast_as((2, 3, 4, 5))?, g(t)]);
-            check_views(&format!("{shape:?} broadcast"), [&random(shape, 3)?, &grid], broadcast, cfg)?;
-        }
-        check_views(
-            "grid (N, 2, H', W') permuted",
-            [&u, &grid.permute((0, 3, 1, 2))?.contiguous()?],
-            |t| Ok([t[0].clone(), t[1].permute((0, 2, 3, 1))?]),
-            cfg,
-        )?;
-        check_views(
-            "one grid for all",
-            [&u, &grid.narrow(0, 0, 1)?],
-            |t| Ok([t[0].clone(), t[1].broadcast_as((6, 3, 4, 2))?]),
-            cfg,
-        )?;
-        check_views(
-            "grid narrowed",
-            [&u, &grid],
-            |t| Ok([t[0].clone(), t[1].narrow(0, 1, 4)?.narrow(1, 1, 2)?.narrow(2, 1, 2)?]),
-            cfg,
-        )?;
-    }
-    Ok(())
-}
-
-/// A gradient that comes from behind as a view.
-#[test]
-fn upstream_gradient_of_any_strides() -> Result<()> {
-    let cfg = GridSampleConfig::new(true);
-    let (u, grid) = (random((2, 2, 4, 5), 1)?, grid_between_pixels((2, 3, 4), (4, 5), true, 2)?);
-    check_gradients("turned", &[&u, &grid], |t| grid_sample(&t[0], &t[1], cfg)?.transpose(1, 3))?;
-    check_gradients("part", &[&u, &grid], |t| grid_sample(&t[0], &t[1], cfg)?.narrow(2, 1, 2)?.narrow(1, 1, 1))?;
-    check_gradients("summed", &[&u, &grid], |t| grid_sample(&t[0], &t[1], cfg)?.sum((1, 2)))
 }
 
 #[test]
