@@ -6,14 +6,11 @@ use crate::models::svhn::SvhnModel;
 use crate::record::RunDir;
 use crate::run::{RunResult, SAMPLES_FILE};
 use anyhow::Result;
-use candle_core::{IndexOp, Tensor};
+use candle_core::{DType, IndexOp, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
 use stn_core::transform::compose;
 use stn_viz::{GalleryFigure, GalleryItem, Outline, gallery};
-
-/// Images whose feature maps are shown.
-const MAPPED: usize = 3;
 
 /// All figures of a run. Of real house numbers a run keeps no pixels, and so there is nothing to draw.
 pub(super) fn all(folder: &Path, run: &RunDir, result: &RunResult) -> Result<Vec<Figure>> {
@@ -84,7 +81,7 @@ impl Sheet<'_> {
         };
         let (count, channels, ..) = before.dims4()?;
         let mut items: Vec<Item> = Vec::new();
-        for image in 0..count.min(MAPPED) {
+        for image in 0..count {
             for (maps, what) in [(before, "before"), (after, "after")] {
                 for channel in 0..channels {
                     let map = maps.i((image, channel))?;
@@ -119,9 +116,9 @@ impl Sheet<'_> {
 
 type Item = (Tensor, Vec<Outline>, String);
 
-/// Pixels of -0.5 to 0.5 as a picture.
+/// Bytes as a picture, 0 to 1.
 fn shown(image: &Tensor) -> candle_core::Result<Tensor> {
-    image + 0.5
+    image.to_dtype(DType::F32)? / 255.0
 }
 
 /// Where an affine map takes the corners of its output.

@@ -10,29 +10,30 @@ use std::collections::HashMap;
 
 /// Images with their transformers, and images that were read wrongly.
 const SHOWN: usize = 8;
-const FAILURES: usize = 32;
+const FAILURES: usize = 16;
 /// Where failures are looked for.
 const SEARCHED: usize = 1000;
-/// Channels of the feature maps that are kept.
+/// Images whose feature maps are kept, and channels of them.
+const MAPPED: usize = 3;
 const MAPS: usize = 4;
 
-/// The first test images (`images`), the theta of each transformer (`theta1`, ..), what goes in and comes out of the last one (`before`, `after`), and the first
+/// The first test images (`images`, in bytes), the theta of each transformer (`theta1`, ..), what goes in and comes out of the last one (`before`, `after`), and the first
 /// failures with what they are and what was read (`failures`, `labels`, `read`).
 ///
 /// Of real house numbers no pixels are kept: they are not ours to pass on. Only thetas, labels and readings are.
 pub(super) fn samples(network: &SvhnNetwork, test: &NumberSet, source: &DataSource) -> Result<HashMap<String, Tensor>> {
     let ours = matches!(source, DataSource::Synthetic { .. });
     let mut samples = HashMap::new();
-    let (images, _) = batch(test, 0..SHOWN.min(test.len()))?;
-    let prediction = network.forward(&images, false)?;
+    let shown = 0..SHOWN.min(test.len());
+    let prediction = network.forward(&batch(test, shown.clone())?.0, false)?;
     for (i, transformed) in prediction.transformed.iter().enumerate() {
         samples.insert(format!("theta{}", i + 1), transformed.theta.detach());
     }
     let (mut wrong, mut labels, mut readings) = (vec![], vec![], vec![]);
     for start in (0..test.len().min(SEARCHED)).step_by(100) {
         let range = start..test.len().min(SEARCHED).min(start + 100);
-        let (images, of) = batch(test, range.clone())?;
-        for (index, (reading, label)) in range.zip(read(&network.forward(&images, false)?.logits)?.iter().zip(&of)) {
+        let (batch, of) = batch(test, range.clone())?;
+        for (index, (reading, label)) in range.zip(read(&network.forward(&batch, false)?.logits)?.iter().zip(&of)) {
             if reading != label && wrong.len() < FAILURES {
                 wrong.push(index);
                 labels.push(*label);
@@ -43,13 +44,16 @@ pub(super) fn samples(network: &SvhnNetwork, test: &NumberSet, source: &DataSour
     let device = &Device::Cpu;
     if ours {
         if let (Some(last), Some(input)) = (prediction.transformed.last(), prediction.inputs.last()) {
-            let maps = MAPS.min(input.dim(1)?);
-            samples.insert("before".into(), input.narrow(1, 0, maps)?.contiguous()?.detach());
-            samples.insert("after".into(), last.output.narrow(1, 0, maps)?.contiguous()?.detach());
+            let kept = |maps: &Tensor| {
+                let (count, channels, ..) = maps.dims4()?;
+                maps.narrow(0, 0, MAPPED.min(count))?.narrow(1, 0, MAPS.min(channels))?.contiguous()
+            };
+            samples.insert("before".into(), kept(input)?.detach());
+            samples.insert("after".into(), kept(&last.output)?.detach());
         }
-        samples.insert("images".into(), images);
+        samples.insert("images".into(), images(test, shown)?);
         if !wrong.is_empty() {
-            samples.insert("failures".into(), batch(test, wrong.iter().copied())?.0);
+            samples.insert("failures".into(), images(test, wrong.iter().copied())?);
         }
     }
     if !wrong.is_empty() {
@@ -58,4 +62,11 @@ pub(super) fn samples(network: &SvhnNetwork, test: &NumberSet, source: &DataSour
         samples.insert("read".into(), table(&readings)?);
     }
     Ok(samples)
+}
+
+/// Images as they are in the file of crops, (N, 3, side, side).
+fn images(numbers: &NumberSet, indices: impl IntoIterator<Item = usize>) -> Result<Tensor> {
+    let images: Vec<&[u8]> = indices.into_iter().map(|index| numbers.get(index).0).collect();
+    let side = (images.first().map_or(0, |image| image.len()) / 3).isqrt();
+    Ok(Tensor::from_vec(images.concat(), (images.len(), 3, side, side), &Device::Cpu)?)
 }
