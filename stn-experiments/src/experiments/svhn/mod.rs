@@ -73,8 +73,8 @@ impl Experiment for HouseNumbers {
 
     /// `quick` is for narrow networks; `full` has the paper's with an optimiser that needs fewer steps.
     ///
-    /// AdamW moves each weight by about the rate, whatever the gradient. A localisation net's first layer has 49,152 inputs at 128 px: with a tenth of the rate, which the
-    /// paper gives it under SGD, its windows left the numbers before anything was learnt to read them by.
+    /// AdamW moves each weight by about the rate, whatever the gradient, and a localisation net's first layer has 49,152 inputs at 128 px: with a tenth of the rate, which the
+    /// paper gives it under SGD, the training of Multi fell back after a thousand steps.
     fn budgets(&self) -> Vec<Budget> {
         let quick = Budget {
             name: "quick".into(),

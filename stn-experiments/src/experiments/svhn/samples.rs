@@ -32,8 +32,8 @@ pub(super) fn samples(network: &SvhnNetwork, test: &NumberSet, source: &DataSour
     let (mut wrong, mut labels, mut readings) = (vec![], vec![], vec![]);
     for start in (0..test.len().min(SEARCHED)).step_by(100) {
         let range = start..test.len().min(SEARCHED).min(start + 100);
-        let (batch, of) = batch(test, range.clone())?;
-        for (index, (reading, label)) in range.zip(read(&network.forward(&batch, false)?.logits)?.iter().zip(&of)) {
+        let (seen, of) = batch(test, range.clone())?;
+        for (index, (reading, label)) in range.zip(read(&network.forward(&seen, false)?.logits)?.iter().zip(&of)) {
             if reading != label && wrong.len() < FAILURES {
                 wrong.push(index);
                 labels.push(*label);
