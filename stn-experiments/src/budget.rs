@@ -77,6 +77,10 @@ pub struct Budget {
     /// What localisation nets' learning rate is in terms of the others'. Where it is 1, files do not speak of it.
     #[serde(default = "same_rate", skip_serializing_if = "is_same_rate")]
     pub localisation_lr_scale: f64,
+    /// Inputs above which a localisation net's fully connected layer gets a lower rate: times this over its inputs. AdamW moves every weight by
+    /// about the rate, so what a unit says moves by the rate times its inputs: 49,152 of them where the net reads an image of 128 px.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub localisation_fan_in: Option<usize>,
     /// The learning rate over the steps.
     pub schedule: Schedule,
     /// Whether training images are held out for validation, the last 5,000 or, of birds, every sixth; otherwise all are
@@ -161,6 +165,7 @@ impl Budget {
             batch: 256,
             optimiser: OptimiserConfig::Adamw { lr: 2e-3, weight_decay: 0.01 },
             localisation_lr_scale: 1.0,
+            localisation_fan_in: None,
             schedule: Schedule::OneCycle { warmup: 0.1 },
             holdout: true,
             test_draws: 10,
@@ -180,6 +185,7 @@ impl Budget {
             batch: 256,
             optimiser: OptimiserConfig::Sgd { lr: 0.01, momentum: 0.0, weight_decay: 0.0 },
             localisation_lr_scale: 1.0,
+            localisation_fan_in: None,
             schedule: Schedule::StepDecay { every: 50_000, factor: 0.1 },
             holdout: false,
             test_draws: 10,
@@ -203,11 +209,24 @@ impl Budget {
             Schedule::Drops { at: [a, b, c], factor } => format!("x {factor} after {a}, {b} and {c}"),
             Schedule::StepDecay { every, factor } => format!("x {factor} every {every}"),
         };
-        let localisation = match self.localisation_lr_scale {
+        let mut localisation = match self.localisation_lr_scale {
             1.0 => String::new(),
             scale => format!(", localisation nets x {scale}"),
         };
+        if let Some(fan_in) = self.localisation_fan_in {
+            localisation += &format!(", their layers of more than {fan_in} inputs x {fan_in} / inputs");
+        }
         format!("{} steps of {}, {optimiser}{localisation}, {schedule}", self.steps, self.batch)
+    }
+
+    /// A localisation net's learning rate in terms of the others', for the variable of it that has these dimensions.
+    pub fn localisation_scale(&self, dims: &[usize]) -> f64 {
+        match (self.localisation_fan_in, dims) {
+            (Some(fan_in), &[_, inputs]) if inputs > fan_in => {
+                self.localisation_lr_scale * fan_in as f64 / inputs as f64
+            }
+            _ => self.localisation_lr_scale,
+        }
     }
 
     /// The learning rate at a step.

@@ -114,8 +114,12 @@ pub fn is_localisation(name: &str) -> bool {
 /// # Errors
 /// When a variable is not of a float type.
 pub fn optimiser(budget: &Budget, vars: &SeededVarMap) -> Result<Box<dyn Optimiser + Send>> {
-    let (localisation, rest) = vars.trainable_vars().into_iter().partition(|(name, _)| is_localisation(name));
-    let groups = vec![ParamGroup::new(rest), ParamGroup::new(localisation).lr_scale(budget.localisation_lr_scale)];
+    let (localisation, rest): (Vec<_>, Vec<_>) = vars.trainable_vars().into_iter().partition(|(name, _)| is_localisation(name));
+    let mut groups = vec![ParamGroup::new(rest)];
+    groups.extend(localisation.into_iter().map(|(name, var)| {
+        let scale = budget.localisation_scale(var.dims());
+        ParamGroup::new(vec![(name, var)]).lr_scale(scale)
+    }));
     Ok(match budget.optimiser {
         OptimiserConfig::Sgd { lr, momentum, weight_decay } => {
             Box::new(Sgd::new(groups, SgdConfig { lr, momentum, weight_decay, ..Default::default() })?)

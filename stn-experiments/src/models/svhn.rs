@@ -102,6 +102,8 @@ pub struct SvhnConfig {
     pub filters: [usize; 8],
     /// Units of each of the three fully connected layers.
     pub units: usize,
+    /// Filters of each convolution of Single's localisation net.
+    pub localisation_filters: usize,
     /// The probability of dropout.
     pub dropout: f64,
 }
@@ -109,13 +111,15 @@ pub struct SvhnConfig {
 impl SvhnConfig {
     /// The paper's widths, for images of `side` x `side` pixels: 64 or 128.
     pub const fn new(side: usize) -> Self {
-        Self { side, filters: [48, 64, 128, 160, 192, 192, 192, 192], units: 3072, dropout: 0.5 }
+        let filters = [48, 64, 128, 160, 192, 192, 192, 192];
+        Self { side, filters, units: 3072, localisation_filters: 32, dropout: 0.5 }
     }
 
     /// Scaled down to what a laptop trains in minutes: a quarter of the filters, a twelfth of the units, and no dropout, which so small a network cannot bear in so few
     /// steps.
     pub const fn narrow(side: usize) -> Self {
-        Self { side, filters: [12, 16, 32, 40, 48, 48, 48, 48], units: 256, dropout: 0.0 }
+        let filters = [12, 16, 32, 40, 48, 48, 48, 48];
+        Self { side, filters, units: 256, localisation_filters: 8, dropout: 0.0 }
     }
 }
 
@@ -162,7 +166,9 @@ pub fn svhn(model: SvhnModel, cfg: SvhnConfig, rng: &DropoutRng, vb: VarBuilder)
     for (i, (filters, pooled)) in cfg.filters.into_iter().zip(POOLED).enumerate() {
         let (n, in_shape) = (i + 1, (channels, side, side));
         let localisation = match model {
-            SvhnModel::Single if i == 0 => Some(single_localisation(in_shape, vb.pp("transformer1"))?),
+            SvhnModel::Single if i == 0 => {
+                Some(single_localisation(in_shape, cfg.localisation_filters, vb.pp("transformer1"))?)
+            },
             SvhnModel::Multi if i < 4 => Some(multi_localisation(in_shape, vb.pp(format!("transformer{n}")))?),
             _ => None,
         };
@@ -262,11 +268,15 @@ struct SingleLocalisation {
     regression: Linear,
 }
 
-fn single_localisation((channels, height, width): (usize, usize, usize), vb: VarBuilder) -> Result<Localisation> {
-    let features = 32 * (height / 2) * (width / 2);
+fn single_localisation(
+    (channels, height, width): (usize, usize, usize),
+    filters: usize,
+    vb: VarBuilder,
+) -> Result<Localisation> {
+    let features = filters * (height / 2) * (width / 2);
     Ok(Localisation::Single(Box::new(SingleLocalisation {
-        conv1: conv_block(channels, 32, 5, HALVED, vb.pp("conv1"))?,
-        conv2: conv_block(32, 32, 5, SAME, vb.pp("conv2"))?,
+        conv1: conv_block(channels, filters, 5, HALVED, vb.pp("conv1"))?,
+        conv2: conv_block(filters, filters, 5, SAME, vb.pp("conv2"))?,
         fc1: linear(features, 32, vb.pp("fc1"))?,
         fc2: linear(32, 32, vb.pp("fc2"))?,
         regression: regression(32, &Affine.identity(), vb.pp("regression"))?,

@@ -43,7 +43,7 @@ pub const REPOSITORY: Repository =
 const FOLDER: &str = "full_numbers";
 
 /// Synthetic numbers for training, of which the last are validation; and for testing.
-pub const SYNTHETIC: [u64; 2] = [48_000, 4_000];
+pub const SYNTHETIC: [u64; 2] = [96_000, 4_000];
 
 /// Crops that are made at a time.
 const CHUNK: usize = 256;

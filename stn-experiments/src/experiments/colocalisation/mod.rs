@@ -79,6 +79,7 @@ impl Experiment for Colocalisation {
             batch: 50,
             optimiser: OptimiserConfig::Adamw { lr: 3e-3, weight_decay: 0.0 },
             localisation_lr_scale: 1.0,
+            localisation_fan_in: None,
             schedule: Schedule::OneCycle { warmup: 0.05 },
             holdout: false,
             test_draws: 1,

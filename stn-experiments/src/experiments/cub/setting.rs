@@ -81,6 +81,7 @@ impl Setting {
             batch,
             optimiser: OptimiserConfig::Adamw { lr, weight_decay: 0.01 },
             localisation_lr_scale: 0.1,
+            localisation_fan_in: None,
             schedule: Schedule::OneCycle { warmup: 0.1 },
             holdout: false,
             test_draws: 1,
