@@ -296,6 +296,16 @@ mod tests {
     }
 
     #[test]
+    fn wide_layers_of_localisation_nets_are_slowed_by_their_width() {
+        let budget = Budget { localisation_lr_scale: 0.5, localisation_fan_in: Some(1024), ..Budget::quick() };
+        let scales =
+            [&[32, 4096][..], &[32, 1024], &[6, 32], &[4096], &[32, 3, 5, 5]].map(|d| budget.localisation_scale(d));
+        assert_eq!(scales, [0.125, 0.5, 0.5, 0.5, 0.5]);
+        assert_eq!(Budget::quick().localisation_scale(&[32, 4096]), 1.0);
+        assert!(budget.describe().contains("more than 1024 inputs x 1024 / inputs"), "{}", budget.describe());
+    }
+
+    #[test]
     fn files_do_not_speak_of_equal_rates() -> Result<()> {
         let text = serde_json::to_string(&Budget::quick())?;
         assert!(!text.contains("localisation"));

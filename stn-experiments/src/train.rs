@@ -114,7 +114,8 @@ pub fn is_localisation(name: &str) -> bool {
 /// # Errors
 /// When a variable is not of a float type.
 pub fn optimiser(budget: &Budget, vars: &SeededVarMap) -> Result<Box<dyn Optimiser + Send>> {
-    let (localisation, rest): (Vec<_>, Vec<_>) = vars.trainable_vars().into_iter().partition(|(name, _)| is_localisation(name));
+    let (localisation, rest): (Vec<_>, Vec<_>) =
+        vars.trainable_vars().into_iter().partition(|(name, _)| is_localisation(name));
     let mut groups = vec![ParamGroup::new(rest)];
     groups.extend(localisation.into_iter().map(|(name, var)| {
         let scale = budget.localisation_scale(var.dims());

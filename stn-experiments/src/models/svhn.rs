@@ -168,7 +168,7 @@ pub fn svhn(model: SvhnModel, cfg: SvhnConfig, rng: &DropoutRng, vb: VarBuilder)
         let localisation = match model {
             SvhnModel::Single if i == 0 => {
                 Some(single_localisation(in_shape, cfg.localisation_filters, vb.pp("transformer1"))?)
-            },
+            }
             SvhnModel::Multi if i < 4 => Some(multi_localisation(in_shape, vb.pp(format!("transformer{n}")))?),
             _ => None,
         };

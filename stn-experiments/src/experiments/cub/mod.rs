@@ -39,9 +39,6 @@ use stn_core::init::SeededVarMap;
 use stock::{Images, Stock};
 use weights::{Weights, weights};
 
-/// The probability of dropout before the classifier, A.6.
-const DROPOUT: f64 = 0.7;
-
 /// Fine-grained classification: windows on birds.
 #[derive(Debug, Clone, Copy)]
 pub struct FineGrainedBirds;
@@ -234,7 +231,7 @@ impl Loaded<'_> {
 
 fn config(setting: Setting, backbone: BackboneKind, classes: usize) -> BirdConfig {
     let (side, input, statistics) = (setting.crop().side, setting.input(), setting.statistics());
-    BirdConfig { backbone, statistics, classes, side, input, dropout: DROPOUT }
+    BirdConfig { backbone, statistics, classes, side, input, dropout: setting.dropout() }
 }
 
 /// Trains and tests one run.

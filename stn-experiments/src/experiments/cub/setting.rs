@@ -67,6 +67,11 @@ impl Setting {
         if self.is_synthetic() { BackboneKind::Small } else { BackboneKind::EfficientNetLite0 }
     }
 
+    /// The probability of dropout before the classifier: that of A.6, and less for the small network, which has an eighth of the features to drop.
+    pub fn dropout(self) -> f64 {
+        if self.is_synthetic() { 0.2 } else { 0.7 }
+    }
+
     /// A network that was trained on ImageNet keeps its statistics: batches are small, and so is the set.
     pub fn statistics(self) -> Statistics {
         if self.is_synthetic() { Statistics::Batch } else { Statistics::Frozen }
@@ -81,7 +86,7 @@ impl Setting {
             batch,
             optimiser: OptimiserConfig::Adamw { lr, weight_decay: 0.01 },
             localisation_lr_scale: 0.1,
-            localisation_fan_in: None,
+            localisation_fan_in: self.is_synthetic().then_some(1024),
             schedule: Schedule::OneCycle { warmup: 0.1 },
             holdout: false,
             test_draws: 1,
@@ -93,6 +98,7 @@ impl Setting {
             batch: 256,
             optimiser: OptimiserConfig::Sgd { lr: 0.1, momentum: 0.0, weight_decay: 1e-5 },
             localisation_lr_scale: 1e-4,
+            localisation_fan_in: None,
             schedule: Schedule::Drops { at: [10_000, 20_000, 25_000], factor: 0.1 },
             ..quick.clone()
         };

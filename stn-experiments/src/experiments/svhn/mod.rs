@@ -81,7 +81,7 @@ impl Experiment for HouseNumbers {
             steps: 8000,
             batch: 32,
             optimiser: OptimiserConfig::Adamw { lr: 2e-3, weight_decay: 0.01 },
-            localisation_lr_scale: 1.0,
+            localisation_lr_scale: 0.1,
             localisation_fan_in: Some(1024),
             schedule: Schedule::OneCycle { warmup: 0.1 },
             holdout: true,
@@ -99,7 +99,6 @@ impl Experiment for HouseNumbers {
             steps: 400_000,
             batch: 128,
             optimiser: OptimiserConfig::Sgd { lr: 0.01, momentum: 0.0, weight_decay: 5e-4 },
-            localisation_lr_scale: 0.1,
             localisation_fan_in: None,
             schedule: Schedule::StepDecay { every: 80_000, factor: 0.1 },
             ..quick.clone()
