@@ -79,7 +79,7 @@ impl Setting {
 
     /// The budgets: those of fine-tuning, and those of a small network that starts from nothing.
     pub fn budgets(self) -> Vec<Budget> {
-        let (steps, batch, lr) = if self.is_synthetic() { (1500, 64, 2e-3) } else { (560, 32, 5e-4) };
+        let (steps, batch, lr) = if self.is_synthetic() { (2000, 64, 2e-3) } else { (560, 32, 5e-4) };
         let quick = Budget {
             name: "quick".into(),
             steps,
