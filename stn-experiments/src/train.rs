@@ -286,20 +286,25 @@ mod tests {
         let budget = Budget {
             optimiser: OptimiserConfig::Sgd { lr: 0.5, momentum: 0.0, weight_decay: 0.0 },
             localisation_lr_scale: 0.1,
+            localisation_fan_in: Some(2),
             ..Budget::quick()
         };
         let vars = SeededVarMap::new(0);
         let vb = vars.var_builder(DType::F32, &Device::Cpu);
         let net = vb.get_with_hints(1, "transformer.net", Init::Const(1.0))?;
+        let wide = vb.get_with_hints((1, 8), "transformer.wide", Init::Const(1.0))?;
         let classifier = vb.get_with_hints(1, "classifier.net", Init::Const(1.0))?;
         let mut optimiser = optimiser(&budget, &vars)?;
         optimiser.set_learning_rate(0.5);
-        optimiser.step(&(&net + &classifier)?.sum_all()?.backward()?)?; // both gradients are one
+        let loss = ((&net + &classifier)?.sum_all()? + wide.sum_all()?)?;
+        optimiser.step(&loss.backward()?)?; // all gradients are one
         let values = vars.tensors()?;
-        let value = |name: &str| -> Result<f32> { Ok(values[name].to_vec1::<f32>()?[0]) };
+        let value = |name: &str| -> Result<f32> { Ok(values[name].flatten_all()?.to_vec1::<f32>()?[0]) };
         let own = ["transformer.net", "transformer1.fc.weight", "transformer12.x"].map(is_localisation);
         assert!(own == [true; 3] && !is_localisation("transformers.net") && !is_localisation("conv1.weight"));
         assert!((value("transformer.net")? - 0.95).abs() < 1e-6 && (value("classifier.net")? - 0.5).abs() < 1e-6);
+        // A quarter of the others' rate: two of eight inputs.
+        assert!((value("transformer.wide")? - 0.9875).abs() < 1e-6);
         Ok(())
     }
 }

@@ -115,7 +115,7 @@ impl SvhnConfig {
         Self { side, filters, units: 3072, localisation_filters: 32, dropout: 0.5 }
     }
 
-    /// Scaled down to what a laptop trains in minutes: a quarter of the filters, a twelfth of the units, and no dropout, which so small a network cannot bear in so few
+    /// Scaled down to what a laptop trains in minutes: a quarter of the filters, of Single's localisation net too, a twelfth of the units, and no dropout, which so small a network cannot bear in so few
     /// steps.
     pub const fn narrow(side: usize) -> Self {
         let filters = [12, 16, 32, 40, 48, 48, 48, 48];
@@ -332,6 +332,12 @@ mod tests {
             let vb = VarBuilder::from_backend(Box::new(Counter(count.clone())), DType::F32, Device::Cpu);
             svhn(model, SvhnConfig::new(side), &DropoutRng::new(0), vb)?;
             assert_eq!(count.load(Ordering::Relaxed), expected, "{model:?} at {side} px");
+        }
+        // Eight filters in the localisation net: 608 + 1,608 + 262,176 + 1,056 + 198 parameters.
+        for (model, expected) in [(SvhnModel::Cnn, 614_175), (SvhnModel::Single, 614_175 + 265_646)] {
+            let vars = SeededVarMap::new(0);
+            svhn(model, SvhnConfig::narrow(64), &DropoutRng::new(0), vars.var_builder(DType::F32, &Device::Cpu))?;
+            assert_eq!(vars.num_params(), expected, "{model:?}, narrow");
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ impl Setting {
         if self.is_synthetic() { BackboneKind::Small } else { BackboneKind::EfficientNetLite0 }
     }
 
-    /// The probability of dropout before the classifier: that of A.6, and less for the small network, which has an eighth of the features to drop.
+    /// The probability of dropout before the classifier: that of A.6, and less for the small network, which has a tenth of the features to drop.
     pub fn dropout(self) -> f64 {
         if self.is_synthetic() { 0.2 } else { 0.7 }
     }

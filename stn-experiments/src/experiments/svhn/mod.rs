@@ -74,7 +74,8 @@ impl Experiment for HouseNumbers {
     /// `quick` is for narrow networks; `full` has the paper's with an optimiser that needs fewer steps.
     ///
     /// The paper gives localisation nets a tenth of the rate under SGD. AdamW moves each weight by about the rate, whatever the gradient, and their first layers have up to
-    /// 65,536 inputs: at a tenth the training of Multi fell back after a thousand steps, and with only those wide layers slowed it ended a point and a half worse.
+    /// 65,536 inputs: at a tenth the training of Multi fell back after a thousand steps, and with only those wide layers slowed it ended a point and a half worse, though
+    /// with twice the numbers (`results/svhn/wide-layers-slowed`).
     fn budgets(&self) -> Vec<Budget> {
         let quick = Budget {
             name: "quick".into(),

@@ -14,7 +14,7 @@
 //! | FC 2N: the places of N windows of half the image's side |
 //!
 //! At the start the windows tile the image. On an image of the backbone's input size (224 px) a window is enlarged twofold, on one of twice that size (448 px) it is
-//! sampled as it is. The CNN sees an image that is larger than its input scaled down, as the localisation net does. Dropout is 0.7. Whether there is a non-linearity
+//! sampled as it is. The CNN sees an image that is larger than its input scaled down, as the localisation net does. Dropout is 0.7 in the paper. Whether there is a non-linearity
 //! behind the 1x1 convolution the paper does not say.
 //!
 //! Variants: windows of any size (`-att`) and affine ones (`-aff`), which the paper speaks of without figures; and windows that
