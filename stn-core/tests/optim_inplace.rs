@@ -173,3 +173,29 @@ fn gradients_of_any_layout_or_storage() -> Result<()> {
     }
     Ok(())
 }
+
+/// Units die, and their weights' gradients are zeros from then on. A running mean that shrinks by a tenth a step would end at the smallest subnormal
+/// number, which nine tenths of are rounded to itself, and every further step would be slow.
+#[test]
+fn running_means_of_dead_units_end_at_zero() -> Result<()> {
+    let w = variable(&numbers(64, 0), &[64], DType::F32)?;
+    let group = || vec![ParamGroup::new(vec![("w".into(), w.clone())])];
+    let sgd = SgdConfig { weight_decay: 0.0, ..MOMENTUM };
+    let optimisers: [Box<dyn Optimiser>; 2] =
+        [Box::new(AdamW::new(group(), ADAMW)?), Box::new(Sgd::new(group(), sgd)?)];
+    for mut optimiser in optimisers {
+        optimiser.step(&gradient(&w, Tensor::ones(64, DType::F32, &Device::Cpu)?)?)?;
+        let dead = gradient(&w, Tensor::zeros(64, DType::F32, &Device::Cpu)?)?;
+        for _ in 0..1000 {
+            optimiser.step(&dead)?;
+        }
+        let state = optimiser.state()?;
+        let mean = state.get("w.first_moment").or(state.get("w.velocity")).expect("one of the two");
+        assert_eq!(values(mean)?, vec![0.0; 64]);
+    }
+    // What is no number, though, must not be swept under the carpet.
+    let mut adamw = AdamW::new(group(), ADAMW)?;
+    adamw.step(&gradient(&w, Tensor::full(f32::NAN, 64, &Device::Cpu)?)?)?;
+    assert!(values(&w)?.iter().all(|w| w.is_nan()));
+    Ok(())
+}

@@ -27,7 +27,7 @@ impl Default for AdamWConfig {
 
 /// Adam with decoupled weight decay; with a decay of 0, Adam.
 ///
-/// The same as PyTorch's `AdamW`. Its state is `<variable>.first_moment`, `<variable>.second_moment` and
+/// The same as PyTorch's `AdamW`, but that running means below the smallest normal number become zero: on those, steps are slow. Its state is `<variable>.first_moment`, `<variable>.second_moment` and
 /// `<variable>.step`, the count of the steps in which the variable had a gradient.
 ///
 /// # Example
@@ -107,8 +107,8 @@ struct Update {
 impl Rule<3> for Update {
     #[inline]
     fn step<T: Element>(&self, [w, first, second]: [T; 3], grad: T) -> [T; 3] {
-        let first = first * T::of(self.beta1) + grad * T::of(1.0 - self.beta1);
-        let second = second * T::of(self.beta2) + grad * grad * T::of(1.0 - self.beta2);
+        let first = (first * T::of(self.beta1) + grad * T::of(1.0 - self.beta1)).without_subnormals();
+        let second = (second * T::of(self.beta2) + grad * grad * T::of(1.0 - self.beta2)).without_subnormals();
         let denominator = second.sqrt() * T::of(self.root_scale) + T::of(self.eps);
         [w * T::of(self.decay) - first / denominator * T::of(self.lr), first, second]
     }

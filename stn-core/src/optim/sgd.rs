@@ -26,7 +26,7 @@ impl Default for SgdConfig {
 /// Stochastic gradient descent with momentum and weight decay.
 ///
 /// The same as PyTorch's `SGD` without dampening: `g += weight_decay * w; v = momentum * v + g; w -= lr * v`, and with
-/// `nesterov` `w -= lr * (g + momentum * v)`. Its state is `<variable>.velocity`, with momentum alone.
+/// `nesterov` `w -= lr * (g + momentum * v)`; a velocity below the smallest normal number becomes zero, as steps on those are slow. Its state is `<variable>.velocity`, with momentum alone.
 ///
 /// # Example
 ///
@@ -115,7 +115,7 @@ impl Rule<2> for Update {
     #[inline]
     fn step<T: Element>(&self, [w, velocity]: [T; 2], grad: T) -> [T; 2] {
         let descent = self.descent(w, grad);
-        let velocity = velocity * T::of(self.momentum) + descent;
+        let velocity = (velocity * T::of(self.momentum) + descent).without_subnormals();
         let descent = if self.nesterov { descent + velocity * T::of(self.momentum) } else { velocity };
         [w - descent * T::of(self.lr), velocity]
     }
