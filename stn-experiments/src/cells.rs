@@ -32,10 +32,16 @@ impl<'a> Cells<'a> {
         Spread::of(&self.runs(data, model).iter().map(|run| run.error_percent).collect::<Vec<_>>())
     }
 
-    /// The paper's table: ours, and the paper's figure in brackets.
+    fn trained(&self, model: &str) -> bool {
+        self.runs.iter().any(|run| run.model == model)
+    }
+
+    /// The paper's table: ours, and the paper's figure in brackets. Models of which there is neither are left out.
     pub fn beside_the_papers(&self, experiment: &dyn Experiment) -> String {
-        let measure = experiment.measure();
-        table(experiment, experiment.models(), |data, model| {
+        let (measure, data) = (experiment.measure(), experiment.data());
+        let of_paper = |model: &str| data.iter().any(|data| experiment.paper_error_percent(data, model).is_some());
+        let models = experiment.models().into_iter().filter(|model| self.trained(model) || of_paper(model)).collect();
+        table(experiment, models, |data, model| {
             let values: Vec<f64> = self.runs(data, model).iter().map(|run| measure.of(run.error_percent)).collect();
             let ours = Spread::of(&values).map_or("-".into(), |spread| spread.to_string());
             match experiment.paper_error_percent(data, model) {
@@ -47,8 +53,7 @@ impl<'a> Cells<'a> {
 
     /// What the cells cost, in the same places: parameters, seeds and minutes a run. Models without a run are left out.
     pub fn costs(&self, experiment: &dyn Experiment) -> String {
-        let trained = |model: &String| self.runs.iter().any(|run| run.model == *model);
-        let models = experiment.models().into_iter().filter(trained).collect();
+        let models = experiment.models().into_iter().filter(|model| self.trained(model)).collect();
         table(experiment, models, |data, model| {
             let runs = self.runs(data, model);
             let Some(first) = runs.first() else { return "-".into() };

@@ -336,6 +336,8 @@ mod tests {
         assert!(
             findings.contains("creatures of our own drawing, not CUB") && findings.contains("Where the windows look")
         );
+        // Rows are for the paper's models and for what was trained.
+        assert!(findings.contains("| 4xST-CNN |") && !findings.contains("4xST-CNN, shared"), "{findings}");
         Ok(())
     }
 
