@@ -174,8 +174,8 @@ fn gradients_of_any_layout_or_storage() -> Result<()> {
     Ok(())
 }
 
-/// Units die, and their weights' gradients are zeros from then on. A running mean that shrinks by a tenth a step would end at the smallest subnormal
-/// number, which nine tenths of are rounded to itself, and every further step would be slow.
+/// Units die, and their weights' gradients are zeros from then on. A running mean that shrinks by a tenth a step would
+/// stay at a subnormal number, of which nine tenths round to itself, and every further step would be slow.
 #[test]
 fn running_means_of_dead_units_end_at_zero() -> Result<()> {
     let w = variable(&numbers(64, 0), &[64], DType::F32)?;
@@ -193,8 +193,11 @@ fn running_means_of_dead_units_end_at_zero() -> Result<()> {
         let mean = state.get("w.first_moment").or(state.get("w.velocity")).expect("one of the two");
         assert_eq!(values(mean)?, vec![0.0; 64]);
     }
-    // What is no number, though, must not be swept under the carpet.
+    // The square of a small gradient, times 1 - beta2: 1e-38.
     let mut adamw = AdamW::new(group(), ADAMW)?;
+    adamw.step(&gradient(&w, Tensor::full(1e-18f32, 64, &Device::Cpu)?)?)?;
+    assert_eq!(values(&adamw.state()?["w.second_moment"])?, vec![0.0; 64]);
+    // What is no number, though, must not be swept under the carpet.
     adamw.step(&gradient(&w, Tensor::full(f32::NAN, 64, &Device::Cpu)?)?)?;
     assert!(values(&w)?.iter().all(|w| w.is_nan()));
     Ok(())

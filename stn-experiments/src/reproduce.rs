@@ -225,10 +225,14 @@ fn print_result(prefix: &str, experiment: &dyn Experiment, result: &RunResult, d
     let validation =
         result.val_error_percent.map_or(String::new(), |error| format!(", validation {:.2} %", measure.of(error)));
     let paper = result.paper_error_percent.map_or("not given".into(), |error| format!("{:.1} %", measure.of(error)));
+    let scaled_down =
+        if experiment.paper_training().is_some() && result.budget != "paper" { ", scaled down" } else { "" };
     crate::say!(
-        "  {prefix}test {} {:.2} %{spread}{validation}; the paper's: {paper}; {:.1} minutes; {}\n",
+        "  {prefix}test {} {:.2} %{spread}{validation} (budget {}{scaled_down}; {}); the paper's: {paper}; {:.1} minutes; {}\n",
         measure.noun(),
         measure.of(result.error_percent),
+        result.budget,
+        result.data_source,
         result.seconds / 60.0,
         dir.path().display()
     );

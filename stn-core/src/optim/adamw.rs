@@ -27,7 +27,8 @@ impl Default for AdamWConfig {
 
 /// Adam with decoupled weight decay; with a decay of 0, Adam.
 ///
-/// The same as PyTorch's `AdamW`, but that running means below the smallest normal number become zero: on those, steps are slow. Its state is `<variable>.first_moment`, `<variable>.second_moment` and
+/// The same as PyTorch's `AdamW`, but that running means below the smallest normal number become zero on the CPU in
+/// `f32` and `f64`: on those, steps are slow. Its state is `<variable>.first_moment`, `<variable>.second_moment` and
 /// `<variable>.step`, the count of the steps in which the variable had a gradient.
 ///
 /// # Example

@@ -18,8 +18,8 @@ pub(super) trait Element:
 {
     fn of(value: f64) -> Self;
     fn sqrt(self) -> Self;
-    /// Zero for a subnormal number. What a unit that has died leaves in a running mean shrinks until it is one, and never reaches zero; processors take
-    /// a hundred times longer over such numbers.
+    /// Zero for a subnormal number. What a unit that has died leaves in a running mean shrinks until it is one, and
+    /// never reaches zero; processors are many times slower on such numbers.
     fn without_subnormals(self) -> Self;
     fn slice(storage: &CpuStorage) -> Option<&[Self]>;
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;

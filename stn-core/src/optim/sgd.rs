@@ -26,7 +26,8 @@ impl Default for SgdConfig {
 /// Stochastic gradient descent with momentum and weight decay.
 ///
 /// The same as PyTorch's `SGD` without dampening: `g += weight_decay * w; v = momentum * v + g; w -= lr * v`, and with
-/// `nesterov` `w -= lr * (g + momentum * v)`; a velocity below the smallest normal number becomes zero, as steps on those are slow. Its state is `<variable>.velocity`, with momentum alone.
+/// `nesterov` `w -= lr * (g + momentum * v)`; a velocity below the smallest normal number becomes zero on the CPU in
+/// `f32` and `f64`: on those, steps are slow. Its state is `<variable>.velocity`, with momentum alone.
 ///
 /// # Example
 ///

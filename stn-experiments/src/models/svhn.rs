@@ -327,6 +327,8 @@ mod tests {
             (SvhnModel::Cnn, 128, 61_132_503),
             (SvhnModel::Single, 64, 32_820_951 + 1_077_926),
             (SvhnModel::Multi, 64, 32_820_951 + 5_116_952),
+            (SvhnModel::Single, 128, 61_132_503 + 4_223_654),
+            (SvhnModel::Multi, 128, 61_132_503 + 20_452_376),
         ] {
             let count = Arc::<AtomicUsize>::default();
             let vb = VarBuilder::from_backend(Box::new(Counter(count.clone())), DType::F32, Device::Cpu);
