@@ -4,22 +4,59 @@ use crate::experiments::Experiment;
 use crate::metrics::Spread;
 use crate::run::RunResult;
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
+
+/// How a run was trained, and on what. Runs that differ in it are never averaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Training<'a> {
+    /// The budget's name.
+    pub budget: &'a str,
+    /// Steps, optimiser and schedule in words.
+    pub how: &'a str,
+    /// How many images it is trained on.
+    pub images: usize,
+    /// What they are, if they are of our own making.
+    pub synthetic: Option<&'a str>,
+}
+
+impl<'a> Training<'a> {
+    /// That of a run.
+    pub fn of(result: &'a RunResult) -> Self {
+        let RunResult { budget, training, train_images, data_source, .. } = result;
+        Self { budget, how: training, images: *train_images, synthetic: data_source.synthetic() }
+    }
+
+    /// The images in words: `55000 images`, `91000 of SYNTHETIC house numbers v1`.
+    pub fn trained_on(&self) -> String {
+        match self.synthetic {
+            Some(what) => format!("{} of SYNTHETIC {what}", self.images),
+            None => format!("{} images", self.images),
+        }
+    }
+}
+
+impl fmt::Display for Training<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.budget, self.how, self.trained_on())
+    }
+}
 
 /// Finished runs that were trained alike.
 #[derive(Debug)]
 pub struct Cells<'a> {
+    /// How.
+    pub training: Training<'a>,
     runs: Vec<&'a RunResult>,
 }
 
 impl<'a> Cells<'a> {
-    /// Runs that were trained alike belong into one table: the tables, each with its budget and its training in words.
-    pub fn by_training(results: &[&'a RunResult]) -> Vec<(&'a str, &'a str, Self)> {
-        let mut tables: BTreeMap<(&str, &str), Vec<&RunResult>> = BTreeMap::new();
+    /// Runs that were trained alike belong into one table: the tables.
+    pub fn by_training(results: &[&'a RunResult]) -> Vec<Self> {
+        let mut tables: BTreeMap<Training, Vec<&RunResult>> = BTreeMap::new();
         for &result in results {
-            tables.entry((&result.budget, &result.training)).or_default().push(result);
+            tables.entry(Training::of(result)).or_default().push(result);
         }
-        tables.into_iter().map(|((budget, training), runs)| (budget, training, Self { runs })).collect()
+        tables.into_iter().map(|(training, runs)| Self { training, runs }).collect()
     }
 
     /// The runs of a cell, one a seed.

@@ -7,6 +7,7 @@ use crate::record::RunDir;
 use crate::run::RunResult;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
+use std::collections::BTreeSet;
 use std::path::Path;
 use stn_core::telemetry::observe;
 use stn_viz::{Curve, CurveFigure, curves};
@@ -36,8 +37,8 @@ pub(crate) fn both(
 
 /// The footnote of a run's figures: whence it comes.
 pub(crate) fn note(result: &RunResult) -> String {
-    let RunResult { seed, budget, steps, data_source, .. } = result;
-    format!("budget {budget} ({steps} steps), seed {seed}; {}", data_source.label())
+    let RunResult { seed, steps, data_source, .. } = result;
+    format!("budget {} ({steps} steps), seed {seed}; {}", result.budget_label(), data_source.label())
 }
 
 /// What the experiment measures, and the loss, over the steps: a figure of each for every data set, one curve a run. The names of the files begin with `prefix`.
@@ -109,15 +110,14 @@ fn learning_curve(
     .map(Some)
 }
 
+/// The footnote of a figure of several runs: every budget and every source among them.
 fn note_of_all(runs: &[&(RunDir, RunResult)]) -> String {
-    let first = &runs[0].1;
-    let same =
-        |(_, r): &&(RunDir, RunResult)| r.budget == first.budget && r.data_source.label() == first.data_source.label();
-    if runs.iter().all(same) {
-        format!("budget {}; {}", first.budget, first.data_source.label())
-    } else {
-        "several budgets or sources".into()
-    }
+    let all = |label: fn(&RunResult) -> String| {
+        let labels: BTreeSet<String> = runs.iter().map(|(_, result)| label(result)).collect();
+        labels.into_iter().collect::<Vec<_>>()
+    };
+    let (budgets, sources) = (all(RunResult::budget_label), all(|result| result.data_source.label()));
+    format!("budget {}; {}", budgets.join(" and "), sources.join(" and "))
 }
 
 /// The rotations of sampling grids in degrees, counter-clockwise on the screen: of the affine transform that comes closest to each.
@@ -132,10 +132,23 @@ pub(crate) fn grid_rotations(kind: TransformKind, thetas: &Tensor) -> Result<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Pose;
+    use crate::data::{DataSource, Pose};
+    use crate::report::test_result;
     use candle_core::Device;
     use stn_core::ops::{GridSampleConfig, grid_sample};
     use stn_core::transform::affine_grid;
+
+    #[test]
+    fn the_footnote_of_several_runs_loses_no_label() {
+        let made = DataSource::Synthetic { what: "house numbers v1".into(), reason: "asked for".into() };
+        let synthetic = RunResult { data_source: made, ..test_result("svhn", "128", "cnn", 0, 10.0) };
+        let hub = DataSource::Hub { repository: "a/b".into(), commit: "c".into() };
+        let paper = RunResult { budget: "paper".into(), data_source: hub, ..synthetic.clone() };
+        let runs = [synthetic, paper].map(|result| (RunDir::new("none"), result));
+        let note = note_of_all(&runs.iter().collect::<Vec<_>>());
+        assert_eq!(note, "budget paper and quick, scaled down; SYNTHETIC house numbers v1 and hub a/b");
+        assert_eq!(note_of_all(&[&runs[0]]), "budget quick, scaled down; SYNTHETIC house numbers v1");
+    }
 
     #[test]
     fn the_grid_rotation_is_the_one_that_turns_the_digit_upright() -> Result<()> {

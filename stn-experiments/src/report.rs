@@ -1,6 +1,6 @@
 //! From finished runs to tables, ours beside the paper's, and a report in Markdown with figures.
 
-use crate::cells::Cells;
+use crate::cells::{Cells, Training};
 use crate::claims::{self, Claim};
 use crate::experiments::{self, Experiment};
 use crate::figures::{self, Figure};
@@ -48,20 +48,20 @@ pub fn finished_runs(folder: &Path) -> Result<Vec<(RunDir, RunResult)>> {
 /// # Errors
 /// When a result names an unknown data set or model.
 pub fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> Result<String> {
-    let mut rows: BTreeMap<(&str, &str, usize, usize), Vec<&RunResult>> = BTreeMap::new();
+    let mut rows: BTreeMap<(Training, usize, usize), Vec<&RunResult>> = BTreeMap::new();
     let (data, models) = (experiment.data(), experiment.models());
     for &result in results {
         let (column, row) = (position("data set", &result.data, &data)?, position("model", &result.model, &models)?);
-        rows.entry((&result.budget, &result.training, column, row)).or_default().push(result);
+        rows.entry((Training::of(result), column, row)).or_default().push(result);
     }
     let measure = experiment.measure();
     let training = experiment.paper_training().map_or(String::new(), |training| format!(" (the paper: {training})"));
     let mut text = format!(
-        "| data | model | {0} % (ours) | {0} % (paper) | draws ± | validation % | seeds | parameters | minutes | budget | training{training} |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
+        "| data | model | {0} % (ours) | {0} % (paper) | draws ± | validation % | seeds | parameters | minutes | budget | trained on | training{training} |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
         measure.noun()
     );
-    for ((budget, training, ..), runs) in rows {
+    for ((training, ..), runs) in rows {
         let first = runs[0];
         let over = |value: &dyn Fn(&RunResult) -> Option<f64>| {
             Spread::of(&runs.iter().filter_map(|r| value(r)).collect::<Vec<_>>())
@@ -75,7 +75,7 @@ pub fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> Result<Stri
         let paper = paper.map_or("-".into(), |error| format!("{:.1}", measure.of(error)));
         writeln!(
             text,
-            "| {} | {} | {} | {paper} | {} | {} | {} | {} | {} | {budget} | {training} |",
+            "| {} | {} | {} | {paper} | {} | {} | {} | {} | {} | {} | {} | {} |",
             first.data,
             experiment.label(&first.model),
             show(over(&|run| Some(measure.of(run.error_percent)))),
@@ -84,6 +84,9 @@ pub fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> Result<Stri
             seeds.join(", "),
             first.params,
             mean(&|run| Some(run.seconds / 60.0), 1),
+            training.budget,
+            training.trained_on(),
+            training.how,
         )?;
     }
     Ok(text)
@@ -103,12 +106,12 @@ pub fn beside_the_papers(
         position("model", &result.model, &experiment.models())?;
     }
     let mut text = String::new();
-    for (budget, training, cells) in Cells::by_training(results) {
+    for cells in Cells::by_training(results) {
         let scaled_down = match experiment.paper_training() {
-            Some(paper) if budget != "paper" => format!("; scaled down, the paper has {paper}"),
+            Some(paper) if cells.training.budget != "paper" => format!("; scaled down, the paper has {paper}"),
             _ => String::new(),
         };
-        writeln!(text, "### Budget {budget}: {training}{scaled_down}\n")?;
+        writeln!(text, "### Budget {}{scaled_down}\n", cells.training)?;
         writeln!(text, "Test {} in percent, ours over the seeds (the paper's):\n", experiment.measure().noun())?;
         writeln!(text, "{}", cells.beside_the_papers(experiment))?;
         writeln!(text, "Parameters / seeds / minutes a run:\n\n{}", cells.costs(experiment))?;
@@ -164,7 +167,7 @@ fn section(
     let mut drawn = BTreeSet::new();
     for (run, result) in runs {
         // The seeds of a cell look alike: the first is drawn.
-        if drawn.insert((&result.budget, &result.data, &result.model)) {
+        if drawn.insert((Training::of(result), &result.data, &result.model)) {
             figures.extend(experiment.figures(out, run, result)?);
         }
     }
@@ -207,6 +210,7 @@ pub(crate) fn test_result(experiment: &str, data: &str, model: &str, seed: u64, 
         steps: 2500,
         batch: 256,
         training: "2500 steps of 256".into(),
+        train_images: 55_000,
         seconds: 90.0,
         data_source: crate::data::DataSource::Embedded { reason: "--offline".into() },
         device: "cpu".into(),
@@ -217,7 +221,9 @@ pub(crate) fn test_result(experiment: &str, data: &str, model: &str, seed: u64, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::DataSource;
     use crate::experiments::mnist::DistortedMnist;
+    use crate::experiments::svhn::HouseNumbers;
 
     #[test]
     fn seeds_become_mean_and_spread_beside_the_papers_figure() -> Result<()> {
@@ -225,7 +231,10 @@ mod tests {
         let (a, b, c) = (result("st-cnn-aff", 0, 1.0), result("st-cnn-aff", 1, 2.0), result("cnn", 0, 2.5));
         let table = table(&DistortedMnist, &[&a, &b, &c])?;
         let rows: Vec<&str> = table.lines().skip(2).collect();
-        assert_eq!(rows[0], "| R | CNN | 2.50 | 1.2 | 0.10 | - | 0 | 208586 | 1.5 | quick | 2500 steps of 256 |");
+        assert_eq!(
+            rows[0],
+            "| R | CNN | 2.50 | 1.2 | 0.10 | - | 0 | 208586 | 1.5 | quick | 55000 images | 2500 steps of 256 |"
+        );
         assert!(rows[1].starts_with("| R | ST-CNN Aff | 1.50 ± 0.71 | 0.7 |"), "{}", rows[1]);
         assert_eq!(rows.len(), 2);
 
@@ -238,6 +247,44 @@ mod tests {
         assert!(paper.contains("| ST-CNN TPS | - (0.7) | - (0.5) | - (0.8) | - (1.1) | - |"), "{paper}");
         assert!(paper.contains("| ST-CNN Aff | 208586 / 2 / 1.5 | - | - | - | - |"), "{paper}");
         assert!(paper.contains("scaled down, the paper has 150,000 steps"), "{paper}");
+        Ok(())
+    }
+
+    #[test]
+    fn runs_on_other_images_are_not_averaged() -> Result<()> {
+        let result = |seed, error, images, data_source| RunResult {
+            train_images: images,
+            data_source,
+            ..test_result("svhn", "128", "cnn", seed, error)
+        };
+        let hub = || DataSource::Hub { repository: "a/b".into(), commit: "c".into() };
+        let made = || DataSource::Synthetic { what: "house numbers v1".into(), reason: "asked for".into() };
+        let all = [
+            result(0, 10.0, 91_000, made()),
+            result(1, 12.0, 91_000, made()),
+            result(0, 20.0, 43_200, made()),
+            result(0, 5.0, 230_755, hub()),
+            result(0, 7.0, 28_402, hub()),
+        ];
+        let all: Vec<&RunResult> = all.iter().collect();
+        let table = table(&HouseNumbers, &all)?;
+        for row in ["11.00 ± 1.41 |", "20.00 |", "5.00 |", "7.00 |"] {
+            assert_eq!(table.matches(&format!("| 128 | CNN | {row}")).count(), 1, "{table}");
+        }
+        assert!(table.contains("| 91000 of SYNTHETIC house numbers v1 |") && table.contains("| 28402 images |"));
+        let findings = HouseNumbers.findings(&all)?;
+        assert_eq!(findings.matches("### Budget quick").count(), 4, "{findings}");
+        assert!(findings.contains("| CNN | - (4.0) | 11.00 ± 1.41 (5.6) |"), "{findings}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_same_images_from_elsewhere_are() -> Result<()> {
+        let embedded = test_result("mnist", "R", "cnn", 0, 2.0);
+        let hub = DataSource::Hub { repository: "ylecun/mnist".into(), commit: "c".into() };
+        let hub = RunResult { data_source: hub, ..test_result("mnist", "R", "cnn", 1, 3.0) };
+        let table = table(&DistortedMnist, &[&embedded, &hub])?;
+        assert!(table.contains("| R | CNN | 2.50 ± 0.71 |"), "{table}");
         Ok(())
     }
 

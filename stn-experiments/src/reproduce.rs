@@ -113,7 +113,7 @@ impl Request {
         .collect()
     }
 
-    /// The command that asks for the same on another machine: without folders, sources and shards.
+    /// The command that asks for the same on another machine: without folders and shards.
     fn command(&self) -> String {
         let mut command = format!("cargo stn reproduce {}", self.experiment.id());
         let mut add = |option: &str, values: &[String]| {
@@ -132,11 +132,17 @@ impl Request {
         if let Some(backbone) = self.backbone {
             add("backbone", &[backbone.to_string()]);
         }
+        if self.split != TrainingSplit::default() {
+            add("split", &[self.split.id().into()]);
+        }
         if self.weights.is_some() {
             add("weights", &["FILE".into()]);
         }
         if self.seeds != [0] {
             add("seeds", &self.seeds.iter().map(u64::to_string).collect::<Vec<_>>());
+        }
+        if self.source != Source::default() {
+            add("source", &[self.source.id().into()]);
         }
         command
     }
@@ -225,13 +231,11 @@ fn print_result(prefix: &str, experiment: &dyn Experiment, result: &RunResult, d
     let validation =
         result.val_error_percent.map_or(String::new(), |error| format!(", validation {:.2} %", measure.of(error)));
     let paper = result.paper_error_percent.map_or("not given".into(), |error| format!("{:.1} %", measure.of(error)));
-    let scaled_down =
-        if experiment.paper_training().is_some() && result.budget != "paper" { ", scaled down" } else { "" };
     crate::say!(
-        "  {prefix}test {} {:.2} %{spread}{validation} (budget {}{scaled_down}; {}); the paper's: {paper}; {:.1} minutes; {}\n",
+        "  {prefix}test {} {:.2} %{spread}{validation} (budget {}; {}); the paper's: {paper}; {:.1} minutes; {}\n",
         measure.noun(),
         measure.of(result.error_percent),
-        result.budget,
+        result.budget_label(),
         result.data_source,
         result.seconds / 60.0,
         dir.path().display()
@@ -270,7 +274,7 @@ mod tests {
             backbone: None,
             weights: None,
             split: TrainingSplit::All,
-            source: Source::Embedded,
+            source: Source::Auto,
             offline: true,
             cadence: Cadence::default(),
             shard: Shard::ALL,
@@ -301,6 +305,11 @@ mod tests {
         assert_eq!(request("quick").command(), "cargo stn reproduce mnist");
         let request = Request { seeds: vec![0, 1], data: vec!["R".into(), "RTS".into()], ..request("full") };
         assert_eq!(request.command(), "cargo stn reproduce mnist --budget full --data R,RTS --seeds 0,1");
+        let svhn = super::Request { split: TrainingSplit::Train, source: Source::Hub, ..request.clone() };
+        assert_eq!(
+            svhn.command(),
+            "cargo stn reproduce mnist --budget full --data R,RTS --split train --seeds 0,1 --source hub"
+        );
         let changes = Changes { steps: Some(9), holdout: true, ..Changes::default() };
         let request = super::Request { changes, ..request };
         assert_eq!(

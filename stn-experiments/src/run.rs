@@ -2,7 +2,7 @@
 
 use crate::budget::Budget;
 use crate::data::DataSource;
-use crate::experiments::Experiment;
+use crate::experiments::{self, Experiment};
 use crate::metrics::Spread;
 use crate::record::RunDir;
 use crate::stop::Stop;
@@ -124,6 +124,8 @@ pub struct RunResult {
     pub batch: usize,
     /// Steps, optimiser and schedule in words.
     pub training: String,
+    /// How many images it was trained on, before any distortion.
+    pub train_images: usize,
     /// Seconds of training, validation included, without the test.
     pub seconds: f64,
     /// Where the images came from.
@@ -177,12 +179,27 @@ pub trait Trial: Task {
 pub struct Origin<'a> {
     /// Where they came from.
     pub source: &'a DataSource,
+    /// How many training images there are.
+    pub train_images: usize,
     /// SHA-256 of the undistorted training images.
     pub train_identity: &'a str,
     /// SHA-256 of the undistorted test images.
     pub test_identity: &'a str,
     /// How validation and test sets are drawn, in words.
     pub protocol: &'a str,
+}
+
+impl RunResult {
+    /// Whether it was trained shorter, or with smaller networks, than the paper says.
+    pub fn scaled_down(&self) -> bool {
+        let of_paper = experiments::named(&self.experiment).ok().and_then(Experiment::paper_training);
+        self.budget != "paper" && of_paper.is_some()
+    }
+
+    /// The budget, and whether that is less than the paper's: `quick, scaled down`.
+    pub fn budget_label(&self) -> String {
+        format!("{}{}", self.budget, if self.scaled_down() { ", scaled down" } else { "" })
+    }
 }
 
 impl Run<'_> {
@@ -260,6 +277,7 @@ impl Run<'_> {
             steps: budget.steps,
             batch: budget.batch,
             training: budget.describe(),
+            train_images: origin.train_images,
             seconds,
             data_source: origin.source.clone(),
             device: config.settings.device,

@@ -23,7 +23,7 @@ pub(super) enum Data {
         #[command(flatten)]
         source: SourceArgs,
     },
-    /// Write a sheet of house numbers, cropped, with the boxes of their digits, as a PNG
+    /// Draw a sheet of house numbers, cropped, with the boxes of their digits
     Numbers {
         /// Pixels of a side: 64 or 128
         #[arg(long, default_value_t = 128)]
@@ -31,7 +31,7 @@ pub(super) enum Data {
         /// How many
         #[arg(long, default_value_t = 40)]
         count: usize,
-        /// The sheet
+        /// The sheet: .png or .svg
         #[arg(long, default_value = "numbers.png")]
         out: PathBuf,
         #[command(flatten)]
@@ -90,11 +90,8 @@ pub(super) fn data(command: Data) -> Result<()> {
         }
         Data::Numbers { side, count, out, source } => {
             ensure!(matches!(side, 64 | 128), "crops have a side of 64 or 128 pixels, got --side {side}");
-            let (sheet, what) = svhn::sheet(&Hub::from_env(), source.source, source.offline, side, count)?;
-            sheet
-                .save_with_format(&out, image::ImageFormat::Png)
-                .with_context(|| format!("cannot write {}", out.display()))?;
-            crate::say!("{what}, crops of {side} px: {}", out.display());
+            let what = svhn::sheet(&Hub::from_env(), source.source, source.offline, side, count, &out)?;
+            crate::say!("{what}; crops of {side} px: {}", out.display());
         }
         Data::Pack { idx, out } => {
             pack::pack_mnist(&idx, &out)?;

@@ -1,6 +1,7 @@
 //! `stn eval`: a run's test error, measured again.
 
 use super::SourceArgs;
+use crate::cells::Training;
 use crate::experiments::{self, Evaluation};
 use crate::metrics::Spread;
 use crate::record::RunDir;
@@ -13,6 +14,16 @@ pub(super) fn eval(run: &RunDir, source: SourceArgs) -> Result<()> {
     let stored: Option<RunResult> = run.result()?;
     let Evaluation { draws, other_images } = experiment.evaluate(run, source.source, source.offline)?;
     let spread = Spread::of(&draws).context("the run's budget has no test draws")?;
+    if let Some(result) = &stored {
+        let RunResult { data, model, seed, .. } = result;
+        let label = experiment.label(model);
+        crate::say!(
+            "{label} on {data}, seed {seed}, budget {}; trained on {} from {}",
+            result.budget_label(),
+            Training::of(result).trained_on(),
+            result.data_source
+        );
+    }
     crate::say!("test error {spread} % (mean ± standard deviation of {} draws)", spread.count);
     if let Some(images) = other_images {
         crate::say!("on other images than result.json speaks of: {images}");

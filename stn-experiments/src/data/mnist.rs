@@ -11,6 +11,7 @@ use image::{ColorType, ImageDecoder};
 use rayon::prelude::*;
 
 use super::hub::{Hub, Repository};
+use super::stand_in::{Chosen, StandIn};
 use super::table::Table;
 use super::{DataSource, Dataset, Source};
 
@@ -18,6 +19,12 @@ use super::{DataSource, Dataset, Source};
 pub const REPOSITORY: Repository = Repository::dataset("ylecun/mnist", "77f3279092a1c1579b2250db8eafed0ad422088c");
 /// The folder (and configuration) of the repository.
 const FOLDER: &str = "mnist";
+
+const STAND_IN: StandIn = StandIn {
+    set: "MNIST",
+    taken: "the embedded copy (the same images)",
+    offered: "the embedded copy of the same images",
+};
 
 /// The side of a digit's frame in pixels.
 pub const SIDE: usize = 28;
@@ -61,39 +68,17 @@ impl Mnist {
     /// With `Hub`, when the hub and its cache have no valid data; with any source, when the decoded pixels are
     /// not MNIST's.
     pub fn load_from(hub: &Hub, source: Source, offline: bool) -> Result<Self> {
-        let error = match source {
-            Source::Embedded => return Self::embedded("asked for"),
-            Source::Hub => {
-                return Self::from_hub(hub, offline).context(
-                    "MNIST was asked from the hub alone and cannot be had (check the network and HF_ENDPOINT, or take the embedded \
-                     copy of the same images with --source embedded)",
-                );
-            }
-            Source::Auto => match Self::from_hub(hub, offline) {
-                Ok(mnist) => return Ok(mnist),
-                Err(error) => error,
-            },
+        let fetch = || {
+            let split = |name| hub.split(&REPOSITORY, FOLDER, name, offline);
+            let (train, test) = (split("train")?, split("test")?);
+            let source = DataSource::Hub { repository: REPOSITORY.id.into(), commit: train.commit };
+            // Files that hold something else are as bad as none: the embedded images are MNIST's, and so no other ones.
+            Self::verified(decode_files(&train.files)?, decode_files(&test.files)?, source)
         };
-        if offline {
-            return Self::embedded("--offline");
+        match STAND_IN.choose(hub, source, offline, fetch)? {
+            Chosen::Hub(mnist) => Ok(mnist),
+            Chosen::StandIn { reason } => Self::embedded(reason),
         }
-        // The reason goes into records that others read: neither this machine's folders nor a mirror's address belong there.
-        let reason = format!("{error:#}")
-            .replace(&hub.cache.display().to_string(), "<cache>")
-            .replace(hub.endpoint.trim_end_matches('/'), "<hub>");
-        crate::warn!(
-            "\nWARNING: MNIST could not be had from the hub, taking the embedded copy (the same images).\n  \
-             The hub's error: {error:#}\n  `--source hub` fails instead; `--source embedded` or `--offline` asks for the copy.\n"
-        );
-        Self::embedded(reason)
-    }
-
-    /// Takes the verified cache or the hub.
-    fn from_hub(hub: &Hub, offline: bool) -> Result<Self> {
-        let train = hub.split(&REPOSITORY, FOLDER, "train", offline)?;
-        let test = hub.split(&REPOSITORY, FOLDER, "test", offline)?;
-        let source = DataSource::Hub { repository: REPOSITORY.id.into(), commit: train.commit };
-        Self::verified(decode_files(&train.files)?, decode_files(&test.files)?, source)
     }
 
     /// Decodes the embedded set; `reason` says why it was taken.

@@ -27,6 +27,7 @@ pub mod hub;
 pub mod mnist;
 pub mod pack;
 pub mod seed;
+mod stand_in;
 pub mod svhn;
 pub mod table;
 
@@ -150,7 +151,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// The verified cache, then the hub, then the embedded set with a notice that names the hub's error.
+    /// The verified cache, then the hub, then the embedded set with a notice that names the hub's error. A disk that cannot be written is an error.
     #[default]
     Auto,
     /// The cache or the hub; fails where neither has the data.
@@ -222,6 +223,14 @@ impl DataSource {
             Self::Hub { repository, .. } => format!("hub {repository}"),
             Self::Embedded { .. } => "embedded MNIST".into(),
             Self::Synthetic { what, .. } => format!("SYNTHETIC {what}"),
+        }
+    }
+
+    /// What was made, if the images are of our own making. The others of a set are the same bits, wherever they came from.
+    pub fn synthetic(&self) -> Option<&str> {
+        match self {
+            Self::Synthetic { what, .. } => Some(what),
+            Self::Hub { .. } | Self::Embedded { .. } => None,
         }
     }
 }

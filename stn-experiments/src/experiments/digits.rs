@@ -51,6 +51,6 @@ impl Digits {
     /// What a run's records say of the images; `protocol` says in words how validation and test sets are drawn from them.
     pub fn origin<'a>(&'a self, protocol: &'a str) -> Origin<'a> {
         let Self { source, train_identity, test_identity, .. } = self;
-        Origin { source, train_identity, test_identity, protocol }
+        Origin { source, train_images: self.train.len(), train_identity, test_identity, protocol }
     }
 }

@@ -375,6 +375,43 @@ mod tests {
         Ok(())
     }
 
+    /// The paper: dropout after every layer but the first and the heads; pools of 2x2 after the first, third, fifth and seventh convolution.
+    #[test]
+    fn dropout_and_pools_are_where_the_paper_has_them() -> Result<()> {
+        let vars = SeededVarMap::new(3);
+        let (rng, vb) = (DropoutRng::new(0), vars.var_builder(DType::F32, &Device::Cpu));
+        let network = svhn(SvhnModel::Cnn, SvhnConfig::narrow(64), &rng, vb)?;
+        let dropped: Vec<bool> = network.convs.iter().map(|layer| layer.dropout.is_some()).collect();
+        assert_eq!(dropped, [false, true, true, true, true, true, true, true]);
+        assert_eq!(network.hidden.len(), 3, "each of which has dropout by its type");
+        let mut xs = Tensor::zeros((1, 3, 64, 64), DType::F32, &Device::Cpu)?;
+        let mut sides = Vec::new();
+        for layer in &network.convs {
+            xs = layer.conv.forward(&xs)?;
+            sides.push(xs.dim(3)?);
+        }
+        assert_eq!(sides, [32, 32, 16, 16, 8, 8, 4, 4]);
+        Ok(())
+    }
+
+    #[test]
+    fn dropout_acts_in_training_alone_and_follows_the_step() -> Result<()> {
+        let (vars, rng) = (SeededVarMap::new(3), DropoutRng::new(0));
+        let cfg = SvhnConfig { filters: [4; 8], units: 16, ..SvhnConfig::new(16) };
+        let network = svhn(SvhnModel::Cnn, cfg, &rng, vars.var_builder(DType::F32, &Device::Cpu))?;
+        let images = Tensor::from_iter((0..4 * 3 * 256).map(|i| (i as f32 * 0.37).sin()), &Device::Cpu)?;
+        let images = images.reshape((4, 3, 16, 16))?;
+        let logits = |step: u64, train: bool| -> Result<Vec<f32>> {
+            rng.set_step(step);
+            network.forward(&images, train)?.logits.flatten_all()?.to_vec1()
+        };
+        assert_eq!(logits(0, false)?, logits(1, false)?);
+        assert_eq!(logits(0, true)?, logits(0, true)?);
+        assert_ne!(logits(0, true)?, logits(1, true)?);
+        assert_ne!(logits(0, true)?, logits(0, false)?);
+        Ok(())
+    }
+
     #[test]
     fn the_loss_is_the_sum_of_the_heads() -> Result<()> {
         let logits = Tensor::from_iter((0..3 * 55).map(|i| (i as f64).sin()), &Device::Cpu)?.reshape((3, 5, 11))?;

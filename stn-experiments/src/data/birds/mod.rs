@@ -17,9 +17,10 @@ mod tests;
 
 pub use crop::{Crop, View};
 
-use super::hub::{Hub, Repository};
+use super::hub::{Fetched, Hub, Repository};
+use super::stand_in::{Chosen, StandIn};
 use super::{DataSource, Source};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use pictures::Pictures;
 use rand_chacha::ChaCha8Rng;
 use shards::Shards;
@@ -29,6 +30,12 @@ use synthetic::{CLASSES, COUNTS, VERSION};
 pub const REPOSITORY: Repository = Repository::dataset("bentrevett/caltech-ucsd-birds-200-2011", "main");
 /// The folder of the repository.
 const FOLDER: &str = "data";
+
+const STAND_IN: StandIn = StandIn {
+    set: "CUB",
+    taken: "SYNTHETIC creatures: the results are not CUB's",
+    offered: "synthetic creatures, which are no birds,",
+};
 
 /// Every sixth training image of a budget that holds some out is validation.
 const HELD_OUT: usize = 6;
@@ -131,7 +138,11 @@ impl Birds {
     ///
     /// When the hub and its cache have no valid data, or not of one commit.
     pub fn from_hub(hub: &Hub, offline: bool, holdout: bool) -> Result<Self> {
-        let ((train, source), (test, of_test)) = (split(hub, "train", offline)?, split(hub, "test", offline)?);
+        Self::of_files(&fetch(hub, offline)?, holdout)
+    }
+
+    fn of_files([train, test]: &[Fetched; 2], holdout: bool) -> Result<Self> {
+        let ((train, source), (test, of_test)) = (split(train)?, split(test)?);
         ensure!(
             source == of_test,
             "the splits are of two commits, {source} and {of_test}: the branch moved between them; ask again, and both come from the later one"
@@ -145,7 +156,7 @@ impl Birds {
     ///
     /// When the hub and its cache have no valid data.
     pub fn test_from_hub(hub: &Hub, offline: bool) -> Result<(BirdSet, DataSource)> {
-        let (test, source) = split(hub, "test", offline)?;
+        let (test, source) = split(&hub.split(&REPOSITORY, FOLDER, "test", offline)?)?;
         Ok((BirdSet::new(test), source))
     }
 
@@ -188,37 +199,24 @@ impl Birds {
     ///
     /// # Errors
     ///
-    /// With `Hub`, when the hub and its cache have no valid data.
+    /// With `Hub`, when the hub and its cache have no valid data; with `Auto`, when its files are there and make no sense, or the disk cannot be written.
     pub fn load(hub: &Hub, source: Source, offline: bool, holdout: bool) -> Result<Self> {
-        let error = match source {
-            Source::Embedded => return Self::synthetic(COUNTS, "asked for", holdout),
-            Source::Hub => {
-                return Self::from_hub(hub, offline, holdout).context(
-                    "CUB was asked from the hub alone and cannot be had (check the network and HF_ENDPOINT, or take synthetic creatures, which are no \
-                     birds, with --source embedded)",
-                );
-            }
-            Source::Auto => match Self::from_hub(hub, offline, holdout) {
-                Ok(birds) => return Ok(birds),
-                Err(error) => error,
-            },
-        };
-        // The reason goes into records that others read: neither this machine's folders nor a mirror's address belong there.
-        let reason = format!("{error:#}")
-            .replace(&hub.cache.display().to_string(), "<cache>")
-            .replace(hub.endpoint.trim_end_matches('/'), "<hub>");
-        crate::warn!(
-            "\nWARNING: CUB could not be had from the hub, taking SYNTHETIC creatures: the results are not CUB's.\n  \
-             The hub's error: {error:#}\n  `--source hub` fails instead; `--source embedded` asks for the synthetic ones.\n"
-        );
-        Self::synthetic(COUNTS, &if offline { "--offline".into() } else { reason }, holdout)
+        match STAND_IN.choose(hub, source, offline, || fetch(hub, offline))? {
+            Chosen::Hub(files) => Self::of_files(&files, holdout),
+            Chosen::StandIn { reason } => Self::synthetic(COUNTS, &reason, holdout),
+        }
     }
 }
 
+/// The files of both splits of CUB.
+fn fetch(hub: &Hub, offline: bool) -> Result<[Fetched; 2]> {
+    let split = |name| hub.split(&REPOSITORY, FOLDER, name, offline);
+    Ok([split("train")?, split("test")?])
+}
+
 /// The pictures of a split of CUB, and where they came from.
-fn split(hub: &Hub, split: &str, offline: bool) -> Result<(Pictures, DataSource)> {
-    let fetched = hub.split(&REPOSITORY, FOLDER, split, offline)?;
-    let source = DataSource::Hub { repository: REPOSITORY.id.into(), commit: fetched.commit };
+fn split(fetched: &Fetched) -> Result<(Pictures, DataSource)> {
+    let source = DataSource::Hub { repository: REPOSITORY.id.into(), commit: fetched.commit.clone() };
     Ok((Pictures::shards(Shards::open(&fetched.files)?), source))
 }
 

@@ -19,7 +19,7 @@ mod shards;
 mod verify;
 mod watch;
 
-use shards::{is_complete, shard};
+pub(super) use shards::{is_complete, shard};
 use watch::{Watch, within};
 
 /// Says what a repository holds.

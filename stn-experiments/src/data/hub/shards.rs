@@ -1,7 +1,7 @@
 //! Names of a split's parquet files.
 
 /// Reads `{folder}/{split}-00001-of-00003.parquet` as (1, 3).
-pub(super) fn shard(name: &str, folder: &str, split: &str) -> Option<(usize, usize)> {
+pub(in crate::data) fn shard(name: &str, folder: &str, split: &str) -> Option<(usize, usize)> {
     let name = name.strip_prefix(folder)?.strip_prefix('/')?;
     let name = name.strip_prefix(split)?.strip_prefix('-')?;
     let (index, count) = name.strip_suffix(".parquet")?.split_once("-of-")?;
@@ -9,7 +9,7 @@ pub(super) fn shard(name: &str, folder: &str, split: &str) -> Option<(usize, usi
 }
 
 /// Says whether sorted names are shards 0..n of n.
-pub(super) fn is_complete(names: &[String], folder: &str, split: &str) -> bool {
+pub(in crate::data) fn is_complete(names: &[String], folder: &str, split: &str) -> bool {
     let expected = (0..names.len()).map(|index| Some((index, names.len())));
     !names.is_empty() && names.iter().map(|name| shard(name, folder, split)).eq(expected)
 }

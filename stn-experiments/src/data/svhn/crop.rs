@@ -84,11 +84,12 @@ pub fn crop(image: &RgbImage, window: Frame, side: usize, out: &mut [u8]) {
     assert!(out.len() == 3 * side * side && width > 0 && height > 0, "crop: expected pixels and room for them");
     let (columns, rows) = (taps(window.left, window.width, side), taps(window.top, window.height, side));
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return };
-    // The rows that are needed, each brought to its new width: (row, channel, side).
-    let range = first.first..last.first + last.weights.len() as i64;
-    let mut lines = vec![0f32; range.clone().count() * 3 * side];
-    for (row, line) in range.clone().zip(lines.chunks_exact_mut(3 * side)) {
-        let source = row.clamp(0, height - 1) * width;
+    // The rows of the image that are needed, each brought to its new width: (row, channel, side). A window may reach a million rows beyond it: these are its edge's.
+    let inside = |row: i64| row.clamp(0, height - 1);
+    let (top, end) = (inside(first.first), inside(last.first + last.weights.len() as i64 - 1) + 1);
+    let mut lines = vec![0f32; (end - top) as usize * 3 * side];
+    for (row, line) in (top..end).zip(lines.chunks_exact_mut(3 * side)) {
+        let source = row * width;
         for (x, taps) in columns.iter().enumerate() {
             let mut sums = [0f32; 3];
             for (j, &weight) in (taps.first..).zip(&taps.weights) {
@@ -100,15 +101,16 @@ pub fn crop(image: &RgbImage, window: Frame, side: usize, out: &mut [u8]) {
             (0..3).for_each(|channel| line[channel * side + x] = sums[channel]);
         }
     }
+    let mut sums = vec![0f32; side];
     for (y, taps) in rows.iter().enumerate() {
-        let skip = (taps.first - range.start) as usize;
         for channel in 0..3 {
-            let out = &mut out[(channel * side + y) * side..][..side];
-            for (x, out) in out.iter_mut().enumerate() {
-                let column = lines[skip * 3 * side + channel * side + x..].iter().step_by(3 * side);
-                let sum: f32 = column.zip(&taps.weights).map(|(value, weight)| value * weight).sum();
-                *out = (sum + 0.5) as u8;
+            sums.fill(0.0);
+            for (row, &weight) in (taps.first..).zip(&taps.weights) {
+                let line = &lines[((inside(row) - top) as usize * 3 + channel) * side..][..side];
+                sums.iter_mut().zip(line).for_each(|(sum, value)| *sum += weight * value);
             }
+            let out = &mut out[(channel * side + y) * side..][..side];
+            out.iter_mut().zip(&sums).for_each(|(out, sum)| *out = (sum + 0.5) as u8);
         }
     }
 }
@@ -144,6 +146,21 @@ mod tests {
         let green: Vec<u8> = (0..8).map(|y| out[64 + 8 * y]).collect();
         assert_eq!(green, [0, 0, 0, 10, 20, 20, 20, 20]);
         assert!(out[128..].iter().all(|&blue| blue == 7));
+    }
+
+    /// A corrupt box may be a million pixels wide: the crop is its image's edge, and takes no more memory than the image has rows.
+    #[test]
+    fn a_window_far_larger_than_the_image_is_cropped_too() {
+        let image = RgbImage::from_fn(4, 4, |x, _| image::Rgb([if x < 2 { 10 } else { 50 }, 7, 0]));
+        let mut out = vec![0; 3 * 64];
+        crop(&image, Frame { left: -4e4, top: -4e4, width: 8e4, height: 8e4 }, 8, &mut out);
+        let row = [10u8, 10, 10, 15, 45, 50, 50, 50]; // the triangle is as wide as two output pixels
+        assert!(
+            out[..64].chunks(8).all(|red| red.iter().zip(row).all(|(&a, b)| a.abs_diff(b) <= 1)),
+            "{:?}",
+            &out[..8]
+        );
+        assert!(out[64..128].iter().all(|&green| green == 7));
     }
 
     #[test]

@@ -24,15 +24,16 @@ use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::hub::{Hub, Repository};
+use super::hub::{Hub, Repository, is_complete, shard};
 use super::mnist::Mnist;
+use super::stand_in::{Chosen, StandIn};
 use super::table::Table;
 use super::{DataSource, Dataset, Source, VALIDATION, hex};
 use crate::models::svhn::DIGITS;
 
 pub use crop::{Frame, TIGHT, crop};
 pub use crops::{Crops, Labels, NONE};
-pub use rows::{DigitBox, Row, rows};
+pub use rows::{DigitBox, decode, digits, images};
 pub use sheet::sheet;
 pub use synthetic::{Scene, VERSION, scene};
 
@@ -41,6 +42,15 @@ pub const REPOSITORY: Repository =
     Repository::dataset("ufldl-stanford/svhn", "f9e1717d73324ebbc1ece84267ccd80d0aca0690");
 /// The folder (and configuration) of the repository.
 const FOLDER: &str = "full_numbers";
+
+/// The release of the crops: they are made anew where what they hold or leave out changes.
+const PROTOCOL: &str = "crops-v1";
+
+const STAND_IN: StandIn = StandIn {
+    set: "SVHN",
+    taken: "SYNTHETIC house numbers: the results are not SVHN's",
+    offered: "synthetic house numbers, which are not SVHN,",
+};
 
 /// Synthetic numbers for training, of which the last are validation; and for testing.
 pub const SYNTHETIC: [u64; 2] = [96_000, 4_000];
@@ -101,28 +111,21 @@ impl Svhn {
     ///
     /// With `Hub`, when the hub and its cache have no valid data; with any source, when crops cannot be made or written.
     pub fn load(hub: &Hub, source: Source, offline: bool, side: usize, split: TrainingSplit) -> Result<Self> {
-        let error = match source {
-            Source::Embedded => return Self::synthetic(hub, side, "asked for"),
-            Source::Hub => {
-                return Self::from_hub(hub, offline, side, split).context(
-                    "SVHN was asked from the hub alone and cannot be had (check the network and HF_ENDPOINT, or take synthetic house \
-                     numbers, which are not SVHN, with --source embedded)",
-                );
-            }
-            Source::Auto => match Self::from_hub(hub, offline, side, split) {
-                Ok(svhn) => return Ok(svhn),
-                Err(error) => error,
-            },
+        let fetch = || {
+            let get = |split: &str| files(hub, split, offline, side);
+            let train = get("train")?;
+            let extra = match split {
+                TrainingSplit::All => get("extra").context("extra images (--split train does without)")?,
+                TrainingSplit::Train => vec![],
+            };
+            Ok([train, extra, get("test")?])
         };
-        // The reason goes into records that others read: neither this machine's folders nor a mirror's address belong there.
-        let reason = format!("{error:#}")
-            .replace(&hub.cache.display().to_string(), "<cache>")
-            .replace(hub.endpoint.trim_end_matches('/'), "<hub>");
-        crate::warn!(
-            "\nWARNING: SVHN could not be had from the hub, taking SYNTHETIC house numbers: the results are not SVHN's.\n  \
-             The hub's error: {error:#}\n  `--source hub` fails instead; `--source embedded` asks for the synthetic ones.\n"
-        );
-        Self::synthetic(hub, side, &if offline { "--offline".into() } else { reason })
+        match STAND_IN.choose(hub, source, offline, fetch)? {
+            Chosen::Hub([train, extra, test]) => {
+                Self::new(crops_of(&train, side)?, crops_of(&extra, side)?, crops_of(&test, side)?, of_hub())
+            }
+            Chosen::StandIn { reason } => Self::synthetic(hub, side, &reason),
+        }
     }
 
     /// The test images alone, and where they came from.
@@ -131,38 +134,14 @@ impl Svhn {
     ///
     /// As [`Svhn::load`].
     pub fn load_test(hub: &Hub, source: Source, offline: bool, side: usize) -> Result<(NumberSet, DataSource)> {
-        if source == Source::Hub {
-            let names = hub.names(&REPOSITORY, FOLDER, "test", offline)?;
-            let files = names.iter().map(|name| Ok(Arc::new(hub_crops(hub, name, offline, side)?.0)));
-            let files = files.collect::<Result<Vec<_>>>()?;
-            let commit = REPOSITORY.revision.to_string();
-            let range = 0..files.iter().map(|crops| crops.len()).sum();
-            return Ok((NumberSet { files, range }, DataSource::Hub { repository: REPOSITORY.id.into(), commit }));
-        }
-        let svhn = Self::load(hub, source, offline, side, TrainingSplit::Train)?;
-        Ok((svhn.test, svhn.source))
-    }
-
-    fn from_hub(hub: &Hub, offline: bool, side: usize, split: TrainingSplit) -> Result<Self> {
-        let mut commit = String::new();
-        let mut load = |split: &str| -> Result<Vec<Arc<Crops>>> {
-            let names = hub.names(&REPOSITORY, FOLDER, split, offline)?;
-            let files = names.iter().map(|name| {
-                let (crops, of) = hub_crops(hub, name, offline, side)?;
-                commit = of;
-                Ok(Arc::new(crops))
-            });
-            files.collect()
+        let (files, source) = match STAND_IN.choose(hub, source, offline, || files(hub, "test", offline, side))? {
+            Chosen::Hub(files) => (crops_of(&files, side)?, of_hub()),
+            Chosen::StandIn { reason } => {
+                let folder = synthetic_folder(hub, side);
+                (vec![synthetic_crops(&folder, side, 1, SYNTHETIC[1])?], synthetic_source(&reason))
+            }
         };
-        let train = load("train")?;
-        let extra = if split == TrainingSplit::All {
-            load("extra").context("extra images (--split train does without)")?
-        } else {
-            vec![]
-        };
-        let test = load("test")?;
-        let source = DataSource::Hub { repository: REPOSITORY.id.into(), commit };
-        Self::new(train, extra, test, source)
+        Ok((NumberSet::whole(files), source))
     }
 
     /// Makes synthetic numbers, or takes those that were made before.
@@ -171,33 +150,13 @@ impl Svhn {
     ///
     /// When they cannot be written.
     pub fn synthetic(hub: &Hub, side: usize, reason: &str) -> Result<Self> {
-        let folder = crops_folder(hub).join(format!("synthetic-house-numbers-{VERSION}")).join(side.to_string());
-        Self::synthetic_in(&folder, side, SYNTHETIC, reason)
+        Self::synthetic_in(&synthetic_folder(hub, side), side, SYNTHETIC, reason)
     }
 
     /// The first numbers of each split, in files of a folder.
     pub(crate) fn synthetic_in(folder: &Path, side: usize, counts: [u64; 2], reason: &str) -> Result<Self> {
-        let what = format!("house numbers {VERSION}");
-        let mut mnist: Option<Mnist> = None;
-        let mut load = |split: usize, name: &str| -> Result<Vec<Arc<Crops>>> {
-            let path = folder.join(format!("{name}-{}.safetensors", counts[split]));
-            if !path.exists() {
-                crate::warn!(
-                    "making {} synthetic house numbers ({name}, {side} px): {}",
-                    counts[split],
-                    path.display()
-                );
-                let mnist = match &mut mnist {
-                    Some(mnist) => mnist,
-                    none => none.insert(Mnist::embedded("asked for")?),
-                };
-                let digits = if split == 0 { &mnist.train } else { &mnist.test };
-                write_synthetic(&path, side, digits, split as u64, counts[split])?;
-            }
-            Ok(vec![Arc::new(Crops::open(&path, side)?)])
-        };
-        let (train, test) = (load(0, "train")?, load(1, "test")?);
-        Self::new(train, vec![], test, DataSource::Synthetic { what, reason: reason.into() })
+        let crops = |split: usize| Ok::<_, anyhow::Error>(vec![synthetic_crops(folder, side, split, counts[split])?]);
+        Self::new(crops(0)?, vec![], crops(1)?, synthetic_source(reason))
     }
 
     fn new(train: Vec<Arc<Crops>>, extra: Vec<Arc<Crops>>, test: Vec<Arc<Crops>>, source: DataSource) -> Result<Self> {
@@ -205,20 +164,31 @@ impl Svhn {
         let held_out = VALIDATION.min(count(&train) / 10);
         // The images of `train` last, and of these the validation images.
         let all: Vec<_> = extra.into_iter().chain(train).collect();
-        let (end, tests) = (count(&all), count(&test));
+        let (end, test) = (count(&all), NumberSet::whole(test));
+        let tests = test.len();
         ensure!(end > held_out && tests > 0, "SVHN: expected images to train and to test on, got {end} and {tests}");
         Ok(Self {
             train: NumberSet { files: all.clone(), range: 0..end - held_out },
             validation: NumberSet { files: all, range: end - held_out..end },
-            test: NumberSet { files: test, range: 0..tests },
+            test,
             source,
         })
     }
 
-    /// Numbers that no set holds, having more than five digits or none: of the training and of the test files.
+    /// Numbers that no set holds, having more than five digits, none, or a label or box that makes no sense: of the training and of the test files.
     pub fn left_out(&self) -> [usize; 2] {
         [&self.train, &self.test].map(|set| set.files.iter().map(|crops| crops.left_out).sum())
     }
+}
+
+/// What the records say of the hub's numbers.
+fn of_hub() -> DataSource {
+    DataSource::Hub { repository: REPOSITORY.id.into(), commit: REPOSITORY.revision.into() }
+}
+
+/// What the records say of synthetic numbers.
+fn synthetic_source(reason: &str) -> DataSource {
+    DataSource::Synthetic { what: format!("house numbers {VERSION}"), reason: reason.into() }
 }
 
 /// Where crops are kept: beside the hub's cache.
@@ -226,62 +196,124 @@ fn crops_folder(hub: &Hub) -> PathBuf {
     hub.cache.with_file_name("stn")
 }
 
-/// The crops of one file of the hub, and its commit.
-fn hub_crops(hub: &Hub, name: &str, offline: bool, side: usize) -> Result<(Crops, String)> {
-    let base = name.rsplit('/').next().unwrap_or(name);
-    let folder = crops_folder(hub).join("svhn").join(REPOSITORY.revision).join(side.to_string());
-    let path = folder.join(base).with_extension("safetensors");
-    if !path.exists() {
-        let fetched = hub.file(&REPOSITORY, name, offline)?;
-        let file = fetched.files.first().with_context(|| format!("{name}: no file"))?;
-        let clock = Instant::now();
-        crop_file(file, &path, side)?;
-        let (seconds, count) = (clock.elapsed().as_secs_f64(), Crops::open(&path, side)?.len());
-        crate::warn!("{name}: {count} crops of {side} px in {seconds:.1} s, {:.0} a second", count as f64 / seconds);
-    }
-    Ok((Crops::open(&path, side)?, REPOSITORY.revision.into()))
+fn synthetic_folder(hub: &Hub, side: usize) -> PathBuf {
+    crops_folder(hub).join(format!("synthetic-house-numbers-{VERSION}")).join(side.to_string())
 }
 
-/// Decodes a parquet file of numbers and writes its crops.
+/// A file of the hub: its crops where they are made, and what they are made of where they are not.
+#[derive(Debug)]
+struct HubFile {
+    crops: PathBuf,
+    parquet: Option<PathBuf>,
+}
+
+/// The files of a split. Those whose crops are made already need neither the hub nor its cache.
+fn files(hub: &Hub, split: &str, offline: bool, side: usize) -> Result<Vec<HubFile>> {
+    let folder = crops_folder(hub).join("svhn").join(REPOSITORY.revision).join(PROTOCOL).join(side.to_string());
+    let mut made: Vec<String> = std::fs::read_dir(&folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            Some(format!("{FOLDER}/{}.parquet", name.strip_suffix(".safetensors")?))
+        })
+        .filter(|name| shard(name, FOLDER, split).is_some())
+        .collect();
+    made.sort();
+    let names = if is_complete(&made, FOLDER, split) { made } else { hub.names(&REPOSITORY, FOLDER, split, offline)? };
+    let file = |name: &String| {
+        let base = name.rsplit('/').next().unwrap_or(name);
+        let crops = folder.join(base).with_extension("safetensors");
+        let parquet = if crops.exists() {
+            None
+        } else {
+            Some(hub.file(&REPOSITORY, name, offline)?.files.pop().with_context(|| format!("{name}: no file"))?)
+        };
+        Ok(HubFile { crops, parquet })
+    };
+    names.iter().map(file).collect()
+}
+
+/// The crops of files, made where they are not.
+fn crops_of(files: &[HubFile], side: usize) -> Result<Vec<Arc<Crops>>> {
+    let crops = |HubFile { crops, parquet }: &HubFile| {
+        let Some(parquet) = parquet else { return Ok(Arc::new(Crops::open(crops, side)?)) };
+        let clock = Instant::now();
+        crop_file(parquet, crops, side)?;
+        let (seconds, made) = (clock.elapsed().as_secs_f64(), Crops::open(crops, side)?);
+        let (name, count) = (parquet.file_name().unwrap_or_default().display(), made.len());
+        crate::warn!("{name}: {count} crops of {side} px in {seconds:.1} s, {:.0} a second", count as f64 / seconds);
+        Ok(Arc::new(made))
+    };
+    files.iter().map(crops).collect()
+}
+
+/// The first `count` synthetic numbers of a split (0: train, 1: test), made where they are not.
+fn synthetic_crops(folder: &Path, side: usize, split: usize, count: u64) -> Result<Arc<Crops>> {
+    let name = ["train", "test"][split];
+    let path = folder.join(format!("{name}-{count}.safetensors"));
+    if !path.exists() {
+        crate::warn!("making {count} synthetic house numbers ({name}, {side} px): {}", path.display());
+        let mnist = Mnist::embedded("asked for")?;
+        let digits = if split == 0 { &mnist.train } else { &mnist.test };
+        write_synthetic(&path, side, digits, split as u64, count)?;
+    }
+    Ok(Arc::new(Crops::open(&path, side)?))
+}
+
+/// Decodes a parquet file of numbers and writes its crops. Numbers of more than five digits, of none, and of labels or boxes that make no sense are left out and
+/// counted.
 ///
 /// # Errors
 ///
-/// When the file is damaged or the crops cannot be written.
+/// When the file is damaged, more than one number in a hundred makes no sense, or the crops cannot be written.
 pub fn crop_file(parquet: &Path, path: &Path, side: usize) -> Result<()> {
-    let table = Table::open_file(parquet)?;
-    let (mut kept, mut left_out) = (Vec::new(), 0);
+    // Mapped: a shard has up to half a gigabyte, and a row group of it is needed at a time.
+    let table = Table::open_mapped(parquet)?;
+    let (mut kept, mut long, mut senseless) = (Vec::new(), 0, Vec::new());
     for group in 0..table.groups() {
-        for (index, row) in rows(&table, group)?.into_iter().enumerate() {
-            if (1..=DIGITS).contains(&row.digits.len()) {
-                kept.push((group, index, labels(row.digits.iter().map(|digit| digit.class))));
-            } else {
-                left_out += 1;
+        for (index, digits) in digits(&table, group)?.into_iter().enumerate() {
+            match digits {
+                Ok(digits) if (1..=DIGITS).contains(&digits.len()) => kept.push((group, index, digits)),
+                Ok(_) => long += 1,
+                Err(error) => senseless.push(error),
             }
         }
     }
-    if left_out > 0 {
-        crate::warn!("{}: {left_out} numbers of more than {DIGITS} digits, or none, are left out", table.name());
+    let name = table.name();
+    if let Some(first) = senseless.first() {
+        let (count, rows) = (senseless.len(), table.rows());
+        ensure!(
+            100 * count <= rows,
+            "{name}: {count} of {rows} numbers make no sense, the first: {first:#}; is this another set, or another layout of it?"
+        );
+        crate::warn!("{name}: {count} numbers that make no sense are left out, the first: {first:#}");
     }
-    let all: Vec<Labels> = kept.iter().map(|(.., labels)| *labels).collect();
+    if long > 0 {
+        crate::warn!("{name}: {long} numbers of more than {DIGITS} digits, or none, are left out");
+    }
+    let all: Vec<Labels> = kept.iter().map(|(.., digits)| labels(digits.iter().map(|digit| digit.class))).collect();
     make_folder(path)?;
-    crops::write(path, side, &all, left_out, |to| {
+    crops::write(path, side, &all, long + senseless.len(), |to| {
         let mut pixels = vec![0; CHUNK * 3 * side * side];
-        for group in 0..table.groups() {
-            let rows = rows(&table, group)?;
-            let wanted: Vec<&Row> = kept.iter().filter(|(of, ..)| *of == group).map(|(_, i, _)| &rows[*i]).collect();
-            for rows in wanted.chunks(CHUNK) {
-                let pixels = &mut pixels[..rows.len() * 3 * side * side];
-                pixels.par_chunks_exact_mut(3 * side * side).zip(rows).try_for_each(|(out, row)| {
-                    let frame = Frame::around(&row.digits).context("a number without digits")?;
-                    crop(&row.decode()?, frame.window(side, (0.0, 0.0)), side, out);
-                    anyhow::Ok(())
-                })?;
+        for numbers in kept.chunk_by(|(a, ..), (b, ..)| a == b) {
+            let images = images(&table, numbers[0].0)?;
+            for numbers in numbers.chunks(CHUNK) {
+                let pixels = &mut pixels[..numbers.len() * 3 * side * side];
+                pixels.par_chunks_exact_mut(3 * side * side).zip(numbers).try_for_each(
+                    |(out, (group, index, digits))| {
+                        let frame = Frame::around(digits).context("a number without digits")?;
+                        let image = decode(&images[*index]).with_context(|| format!("row {index} of group {group}"))?;
+                        crop(&image, frame.window(side, (0.0, 0.0)), side, out);
+                        anyhow::Ok(())
+                    },
+                )?;
                 to.write_all(pixels)?;
             }
         }
         Ok(())
     })
-    .with_context(|| table.name().to_string())
+    .with_context(|| name.to_string())
 }
 
 /// Writes the crops of a split's first `count` synthetic numbers.
@@ -327,6 +359,12 @@ pub struct NumberSet {
 }
 
 impl NumberSet {
+    /// All numbers of some files.
+    fn whole(files: Vec<Arc<Crops>>) -> Self {
+        let range = 0..files.iter().map(|crops| crops.len()).sum();
+        Self { files, range }
+    }
+
     /// Counts the numbers.
     pub fn len(&self) -> usize {
         self.range.len()

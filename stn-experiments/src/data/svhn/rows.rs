@@ -21,46 +21,42 @@ pub struct DigitBox {
     pub height: i32,
 }
 
-/// A row of the table: an encoded image and its digits from left to right.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// PNG.
-    pub image: Bytes,
-    /// The digits.
-    pub digits: Vec<DigitBox>,
-}
-
-impl Row {
-    /// Decodes the image.
-    ///
-    /// # Errors
-    ///
-    /// When it is no PNG, or a damaged one.
-    pub fn decode(&self) -> Result<RgbImage> {
-        let image = image::load_from_memory_with_format(&self.image, image::ImageFormat::Png);
-        Ok(image.context("image must be a PNG that can be decoded")?.to_rgb8())
-    }
-}
-
-/// Reads a row group of `full_numbers`: `image` struct{bytes, path}, `digits` struct{bbox: lists of [left, top, width, height], label: lists}.
+/// Decodes an image of the table.
 ///
 /// # Errors
 ///
-/// When a column is missing or of another type, or a row's digits make no sense.
-pub fn rows(table: &Table, group: usize) -> Result<Vec<Row>> {
-    let images = table.bytes_of_group("image.bytes", group)?;
-    let labels = table.lists_of_group("digits.label.", group)?;
-    let boxes = table.lists_of_group("digits.bbox.", group)?;
-    let rows = images.into_iter().zip(labels).zip(boxes).enumerate();
-    rows.map(|(row, ((image, labels), boxes))| {
-        let digits =
-            digits(&labels, &boxes).with_context(|| format!("{}: row {row} of group {group}", table.name()))?;
-        Ok(Row { image, digits })
-    })
-    .collect()
+/// When it is no PNG, or a damaged one.
+pub fn decode(png: &[u8]) -> Result<RgbImage> {
+    let image = image::load_from_memory_with_format(png, image::ImageFormat::Png);
+    Ok(image.context("image must be a PNG that can be decoded")?.to_rgb8())
 }
 
-fn digits(labels: &[Vec<i64>], boxes: &[Vec<i64>]) -> Result<Vec<DigitBox>> {
+/// Reads the PNGs of a row group of `full_numbers`: `image` struct{bytes, path}.
+///
+/// # Errors
+///
+/// When the column is missing or of another type.
+pub fn images(table: &Table, group: usize) -> Result<Vec<Bytes>> {
+    table.bytes_of_group("image.bytes", group)
+}
+
+/// Reads the digits of a row group of `full_numbers`, for each row from left to right: `digits` struct{bbox: lists of [left, top, width, height], label: lists}.
+/// An error stands for a row of labels or boxes that make no sense.
+///
+/// # Errors
+///
+/// When a column is missing or of another type.
+pub fn digits(table: &Table, group: usize) -> Result<Vec<Result<Vec<DigitBox>>>> {
+    let labels = table.lists_of_group("digits.label.", group)?;
+    let boxes = table.lists_of_group("digits.bbox.", group)?;
+    let rows = labels.iter().zip(&boxes).enumerate();
+    let digits = |(row, (labels, boxes)): (usize, (&Vec<_>, &Vec<_>))| {
+        row_of_digits(labels, boxes).with_context(|| format!("row {row} of group {group}"))
+    };
+    Ok(rows.map(digits).collect())
+}
+
+fn row_of_digits(labels: &[Vec<i64>], boxes: &[Vec<i64>]) -> Result<Vec<DigitBox>> {
     ensure!(labels.len() == boxes.len(), "expected a box for each digit, got {} for {}", boxes.len(), labels.len());
     let digit = |(label, numbers): (&Vec<i64>, &Vec<i64>)| {
         let class = label.first().and_then(|&label| u8::try_from(label).ok()).filter(|&class| class < 10);
@@ -82,7 +78,7 @@ mod tests {
 
     #[test]
     fn digits_that_make_no_sense_are_named() {
-        let good = digits(&[vec![1], vec![0]], &[vec![-2, 3, 4, 5], vec![6, 3, 4, 5]]).unwrap();
+        let good = row_of_digits(&[vec![1], vec![0]], &[vec![-2, 3, 4, 5], vec![6, 3, 4, 5]]).unwrap();
         assert_eq!(good[0], DigitBox { class: 1, left: -2, top: 3, width: 4, height: 5 });
         for (labels, boxes, what) in [
             (vec![vec![1]], vec![], "a box for each digit"),
@@ -91,7 +87,7 @@ mod tests {
             (vec![vec![1]], vec![vec![0, 0, 0, 1]], "a width and a height"),
             (vec![vec![1]], vec![vec![0, 0, 1 << 40, 1]], "[left, top, width, height]"),
         ] {
-            let error = digits(&labels, &boxes).unwrap_err().to_string();
+            let error = row_of_digits(&labels, &boxes).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
     }

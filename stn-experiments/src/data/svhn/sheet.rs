@@ -1,69 +1,90 @@
 //! A contact sheet of crops with the boxes of their digits, to check both by eye.
 
 use anyhow::{Context, Result};
-use image::{Rgb, RgbImage};
+use candle_core::{DType, Device, Tensor};
+use image::RgbImage;
+use std::path::Path;
+use stn_viz::{GalleryFigure, GalleryItem, Outline, gallery};
 
 use super::rows::DigitBox;
-use super::{FOLDER, Frame, Hub, REPOSITORY, Source, crop, rows, scene};
+use super::{FOLDER, Frame, Hub, REPOSITORY, STAND_IN, Source, VERSION, crop, decode, digits, images, scene};
 use crate::data::mnist::Mnist;
+use crate::data::stand_in::Chosen;
 use crate::data::table::Table;
 
-/// Crops of a row of the sheet.
-const COLUMNS: usize = 10;
+/// An image, its digits, and where its window lies in the slack round them.
+type Number = (RgbImage, Vec<DigitBox>, (f64, f64));
 
-/// Boxes are drawn in this colour.
-const BOX: Rgb<u8> = Rgb([255, 220, 0]);
-
-/// Draws the first `count` test numbers of the hub, or of the synthetic ones. Says what they are.
+/// Draws the first `count` test numbers of the hub, or of the synthetic ones, to `path` (.png or .svg). Says what they are.
 ///
 /// # Errors
 ///
-/// With `Hub`, when the hub and its cache have no valid data; with `Auto`, synthetic numbers are taken then.
-pub fn sheet(hub: &Hub, source: Source, offline: bool, side: usize, count: usize) -> Result<(RgbImage, String)> {
-    type Number = (RgbImage, Vec<DigitBox>, (f64, f64));
-    let from_hub = || -> Result<Vec<Number>> {
+/// With `Hub`, when the hub and its cache have no valid data (with `Auto`, synthetic numbers are taken then); when the sheet cannot be written.
+pub fn sheet(hub: &Hub, source: Source, offline: bool, side: usize, count: usize, path: &Path) -> Result<String> {
+    let fetch = || {
         let names = hub.names(&REPOSITORY, FOLDER, "test", offline)?;
-        let name = names.first().context("no test file")?;
-        let fetched = hub.file(&REPOSITORY, name, offline)?;
-        let table = Table::open_file(fetched.files.first().context("no test file")?)?;
-        let rows = rows(&table, 0)?;
-        rows.into_iter().take(count).map(|row| Ok((row.decode()?, row.digits, (0.0, 0.0)))).collect()
+        hub.file(&REPOSITORY, names.first().context("no test file")?, offline)
     };
-    let numbers = match source {
-        Source::Embedded => None,
-        Source::Hub => Some(from_hub()?),
-        Source::Auto => from_hub().map_err(|error| crate::warn!("not from the hub: {error:#}")).ok(),
-    };
-    let (numbers, what) = match numbers {
-        Some(numbers) => (numbers, "SVHN's test set".to_string()),
-        None => {
+    let (numbers, what): (Vec<Number>, String) = match STAND_IN.choose(hub, source, offline, fetch)? {
+        Chosen::Hub(fetched) => {
+            let table = Table::open_mapped(fetched.files.first().context("no test file")?)?;
+            let rows = images(&table, 0)?.into_iter().zip(digits(&table, 0)?).take(count);
+            let numbers = rows.map(|(image, digits)| Ok((decode(&image)?, digits?, (0.0, 0.0))));
+            (numbers.collect::<Result<_>>()?, "SVHN, whose images are not ours to pass on".into())
+        }
+        Chosen::StandIn { .. } => {
             let digits = Mnist::embedded("asked for")?.test;
             let scenes = (0..count as u64).map(|i| scene(&digits, 1, i));
-            (scenes.map(|s| (s.image, s.digits, s.offset)).collect(), "SYNTHETIC house numbers".into())
+            (scenes.map(|s| (s.image, s.digits, s.offset)).collect(), format!("SYNTHETIC house numbers {VERSION}"))
         }
     };
-    let rows = numbers.len().div_ceil(COLUMNS);
-    let mut sheet = RgbImage::new((COLUMNS * (side + 2)) as u32, (rows * (side + 2)) as u32);
-    let mut pixels = vec![0; 3 * side * side];
-    for (i, (image, digits, offset)) in numbers.iter().enumerate() {
+    let mut drawn = Vec::with_capacity(numbers.len());
+    for (image, digits, offset) in &numbers {
         let window = Frame::around(digits).context("a number without digits")?.window(side, *offset);
+        let mut pixels = vec![0; 3 * side * side];
         crop(image, window, side, &mut pixels);
-        let (left, top) = (i % COLUMNS * (side + 2), i / COLUMNS * (side + 2));
-        for (at, pixel) in (0..side * side).map(|at| (at, Rgb([0, 1, 2].map(|c| pixels[c * side * side + at])))) {
-            sheet.put_pixel((left + at % side) as u32, (top + at / side) as u32, pixel);
-        }
-        for digit in digits {
-            let scale = (side as f64 / window.width, side as f64 / window.height);
-            let x = [digit.left, digit.left + digit.width].map(|x| ((f64::from(x) - window.left) * scale.0) as i64);
-            let y = [digit.top, digit.top + digit.height].map(|y| ((f64::from(y) - window.top) * scale.1) as i64);
-            let mut dot = |x: i64, y: i64| {
-                if (0..side as i64).contains(&x) && (0..side as i64).contains(&y) {
-                    sheet.put_pixel(left as u32 + x as u32, top as u32 + y as u32, BOX);
-                }
-            };
-            (x[0]..=x[1]).for_each(|x| y.into_iter().for_each(|y| dot(x, y)));
-            (y[0]..=y[1]).for_each(|y| x.into_iter().for_each(|x| dot(x, y)));
-        }
+        let tensor = Tensor::from_vec(pixels, (3, side, side), &Device::Cpu)?.to_dtype(DType::F32)?;
+        drawn.push(((tensor / 255.0)?, digits.iter().map(|digit| outline(digit, window)).collect::<Vec<_>>()));
     }
-    Ok((sheet, what))
+    let items: Vec<GalleryItem> =
+        drawn.iter().map(|(image, outlines)| GalleryItem { image, outlines, caption: "" }).collect();
+    let title = format!("The first {} test numbers, crops of {side} px", items.len());
+    let kinds = ["the box of a digit"];
+    gallery(
+        path,
+        &GalleryFigure { title: &title, note: &what, kinds: &kinds, columns: 10, side: 128.0, items: &items },
+    )
+    .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(what)
+}
+
+/// A digit's box on the crop that shows a window of its image.
+fn outline(digit: &DigitBox, window: Frame) -> Outline {
+    let x = |x: i32| 2.0 * (f64::from(x) - window.left) / window.width - 1.0;
+    let y = |y: i32| 2.0 * (f64::from(y) - window.top) / window.height - 1.0;
+    let (left, right) = (x(digit.left), x(digit.left + digit.width));
+    let (top, bottom) = (y(digit.top), y(digit.top + digit.height));
+    Outline { corners: [(left, top), (right, top), (right, bottom), (left, bottom)], kind: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_lie_on_the_crop_as_on_the_image() {
+        let digit = DigitBox { class: 1, left: 10, top: 20, width: 10, height: 20 };
+        let window = Frame { left: 0.0, top: 0.0, width: 40.0, height: 80.0 };
+        assert_eq!(outline(&digit, window).corners, [(-0.5, -0.5), (0.0, -0.5), (0.0, 0.0), (-0.5, 0.0)]);
+    }
+
+    #[test]
+    fn a_sheet_says_what_it_shows() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("sheet.svg");
+        let what = sheet(&Hub::new("http://127.0.0.1:9", folder.path()), Source::Embedded, true, 64, 3, &path)?;
+        assert!(what.starts_with("SYNTHETIC house numbers"), "{what}");
+        assert!(std::fs::read_to_string(&path)?.contains("SYNTHETIC"));
+        Ok(())
+    }
 }

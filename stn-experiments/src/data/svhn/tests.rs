@@ -162,3 +162,84 @@ fn the_validation_images_are_the_last_of_train() -> Result<()> {
     assert!(error.contains("to test on, got 40 and 0"), "{error}");
     Ok(())
 }
+
+#[test]
+fn a_number_that_makes_no_sense_is_left_out_and_many_are_an_error() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (parquet, path) = (folder.path().join("extra.parquet"), folder.path().join("crops.safetensors"));
+    let flat = DigitBox { width: 0, ..digit(4, 2) };
+    let mut rows = vec![(plain(10), vec![digit(3, 2)]); 199];
+    rows.insert(7, (plain(20), vec![flat]));
+    std::fs::write(&parquet, file(&[&rows[..100], &rows[100..]]))?;
+    crop_file(&parquet, &path, 64)?;
+    let crops = Crops::open(&path, 64)?;
+    assert_eq!((crops.len(), crops.left_out), (199, 1));
+    assert!((0..199).all(|i| crops.image(i)[0] == 10), "the pixels are those of the other rows");
+
+    std::fs::write(&parquet, file(&[&rows[..50]]))?;
+    let error = format!("{:#}", crop_file(&parquet, &path, 64).unwrap_err());
+    assert!(error.contains("extra.parquet: 1 of 50 numbers make no sense") && error.contains("row 7"), "{error}");
+    assert!(error.contains("a width and a height"), "{error}");
+    Ok(())
+}
+
+/// Puts a file into the hub's cache as a hub client does where there are no links.
+fn cache(hub: &Hub, name: &str, bytes: &[u8]) -> Result<()> {
+    let folder = hub.cache.join(format!("datasets--{}", REPOSITORY.id.replace('/', "--")));
+    let path = folder.join("snapshots").join(REPOSITORY.revision).join(FOLDER).join(name);
+    std::fs::create_dir_all(path.parent().unwrap())?;
+    std::fs::create_dir_all(folder.join("blobs"))?;
+    std::fs::write(path, bytes)?;
+    Ok(std::fs::write(folder.join("blobs").join(hex(&Sha256::digest(bytes))), bytes)?)
+}
+
+/// The way from the hub's files to the sets. No network is touched: the files are in the cache.
+#[test]
+fn the_hubs_files_become_sets_that_outlive_them() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let hub = Hub::new("http://127.0.0.1:9", home.path().join("hub"));
+    let numbers = |level: u8, n: usize| file(&[&vec![(plain(level), vec![digit(level % 10, 2)]); n]]);
+    let six: Vec<DigitBox> = (0..6).map(|i| digit(i, 6 * i32::from(i))).collect();
+    cache(&hub, "train-00000-of-00002.parquet", &numbers(11, 12))?;
+    cache(&hub, "train-00001-of-00002.parquet", &numbers(22, 8))?;
+    cache(&hub, "test-00000-of-00001.parquet", &file(&[&[(plain(33), vec![digit(3, 2)]), (plain(44), six)]]))?;
+    let load = |source, split| Svhn::load(&hub, source, true, 64, split);
+
+    // Without its extra images a set is not whole, and synthetic ones are not asked for.
+    let error = format!("{:#}", load(Source::Hub, TrainingSplit::All).unwrap_err());
+    assert!(error.contains("--split train does without") && error.contains("full_numbers/extra-"), "{error}");
+    let train = load(Source::Auto, TrainingSplit::Train)?;
+    assert_eq!((train.train.len(), train.validation.len(), train.test.len()), (18, 2, 1));
+    assert_eq!(train.left_out(), [0, 1]);
+    assert_eq!((train.train.get(0).0[0], train.train.get(12).0[0], train.validation.get(1).0[0]), (11, 22, 22));
+    assert_eq!(train.test.get(0).1, [3, NONE, NONE, NONE, NONE]);
+    let DataSource::Hub { repository, commit } = &train.source else { panic!("{}", train.source) };
+    assert_eq!((repository.as_str(), commit.as_str()), (REPOSITORY.id, REPOSITORY.revision));
+
+    // The extra images go before those of train: the validation images stay the same.
+    cache(&hub, "extra-00000-of-00001.parquet", &numbers(55, 5))?;
+    let all = load(Source::Hub, TrainingSplit::All)?;
+    assert_eq!((all.train.len(), all.train.get(0).0[0], all.train.get(5).0[0]), (23, 55, 11));
+    assert_eq!(all.validation.identity(), train.validation.identity());
+
+    // What is cropped needs neither the hub nor its cache any more.
+    std::fs::remove_dir_all(&hub.cache)?;
+    assert_eq!(load(Source::Auto, TrainingSplit::All)?.train.identity(), all.train.identity());
+    let (test, source) = Svhn::load_test(&hub, Source::Auto, true, 64)?;
+    assert_eq!((test.identity(), source), (all.test.identity(), all.source));
+    assert!(Svhn::load(&hub, Source::Hub, true, 128, TrainingSplit::Train).is_err(), "other crops are not made");
+    Ok(())
+}
+
+/// A damaged file is not a missing one: `auto` takes no synthetic numbers for it.
+#[test]
+fn a_file_that_makes_no_sense_is_an_error_with_any_source() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let hub = Hub::new("http://127.0.0.1:9", home.path().join("hub"));
+    let flat = DigitBox { height: 0, ..digit(4, 2) };
+    cache(&hub, "train-00000-of-00001.parquet", &file(&[&[(plain(1), vec![flat])]]))?;
+    cache(&hub, "test-00000-of-00001.parquet", &file(&[&[(plain(2), vec![digit(3, 2)])]]))?;
+    let error = format!("{:#}", Svhn::load(&hub, Source::Auto, true, 64, TrainingSplit::Train).unwrap_err());
+    assert!(error.contains("1 of 1 numbers make no sense"), "{error}");
+    Ok(())
+}

@@ -38,7 +38,7 @@ mod tests {
         };
         let results = AdditionModel::ALL.map(result);
         let results: Vec<_> = results.iter().collect();
-        for claim in claims(&Cells::by_training(&results)[0].2) {
+        for claim in claims(&Cells::by_training(&results)[0]) {
             assert_eq!(claim.verdict(), Verdict::Holds, "{claim:?}");
         }
     }

@@ -139,6 +139,7 @@ fn perform(run: &Run, mnist: &Mnist, encoder: &TrainedEncoder, stop: &Stop) -> R
     let identity = scenes.images.identity();
     let origin = Origin {
         source: &mnist.source,
+        train_images: scenes.images.len(),
         train_identity: &identity,
         test_identity: TEST_IDENTITY,
         protocol: "a hundred training images of one class, chosen and placed by the seed; measured on the same images, last weights",

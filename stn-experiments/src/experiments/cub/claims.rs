@@ -39,7 +39,7 @@ mod tests {
         }
         assert_eq!(results.len(), 4);
         let results: Vec<_> = results.iter().collect();
-        let claims = claims(&Cells::by_training(&results)[0].2);
+        let claims = claims(&Cells::by_training(&results)[0]);
         let verdicts: Vec<Verdict> = claims.iter().map(Claim::verdict).collect();
         assert_eq!(verdicts[..3], [Verdict::Holds; 3], "{claims:?}");
     }

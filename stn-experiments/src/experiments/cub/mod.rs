@@ -254,7 +254,8 @@ fn perform(run: &Run, loaded: &Loaded, stop: &Stop) -> Result<Status> {
     ];
     let protocol = "training: a random square of each scaled image, flipped or not, every epoch anew; test accuracy on the square in the middle, last weights";
     let Images { birds, train_identity, test_identity } = loaded.images;
-    let origin = Origin { source: &birds.source, train_identity, test_identity, protocol };
+    let origin =
+        Origin { source: &birds.source, train_images: birds.train.len(), train_identity, test_identity, protocol };
     let trial = BirdTrial::new(model, network, rng, birds, loaded.setting.crop(), run.budget.batch, run.seed);
     run.perform(&trial, &vars, origin, &details, stop)
 }

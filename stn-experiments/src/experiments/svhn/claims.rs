@@ -44,7 +44,7 @@ mod tests {
             }
         }
         let results: Vec<_> = results.iter().collect();
-        for claim in claims(&Cells::by_training(&results)[0].2) {
+        for claim in claims(&Cells::by_training(&results)[0]) {
             assert_eq!(claim.verdict(), Verdict::Holds, "{claim:?}");
         }
     }

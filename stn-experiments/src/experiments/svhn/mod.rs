@@ -14,7 +14,7 @@ pub use trial::SvhnTrial;
 
 use super::{Evaluation, Experiment};
 use crate::budget::{Budget, OptimiserConfig};
-use crate::data::svhn::Svhn;
+use crate::data::svhn::{Svhn, TrainingSplit};
 use crate::data::{DataSource, Hub, Source};
 use crate::figures::Figure;
 use crate::models::svhn::{SvhnConfig, SvhnModel, SvhnNetwork, svhn};
@@ -122,12 +122,17 @@ impl Experiment for HouseNumbers {
                 return Ok(numbers.clone());
             }
             let svhn = Svhn::load(&hub, request.source, request.offline, side, request.split)?;
-            let numbers = Rc::new(Numbers::new(svhn));
+            let numbers = Rc::new(Numbers::new(svhn, request.split));
             crate::say!("house numbers of {side} px from {}: {}", numbers.svhn.source, numbers.counts());
             loaded.borrow_mut().insert(side, numbers.clone());
             Ok(numbers)
         };
-        sweep(request, |run| perform(run, request.base == "quick", &*numbers(side(&run.data)?)?, stop), stop)
+        let config = if request.base == "quick" { SvhnConfig::narrow } else { SvhnConfig::new };
+        let perform = |run: &Run| {
+            let side = side(&run.data)?;
+            perform(run, config(side), &*numbers(side)?, stop)
+        };
+        sweep(request, perform, stop)
     }
 
     fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Evaluation> {
@@ -166,18 +171,30 @@ struct Numbers {
     svhn: Svhn,
     train_identity: String,
     test_identity: String,
+    /// What the records say of them in words.
+    protocol: String,
 }
 
 impl Numbers {
-    fn new(svhn: Svhn) -> Self {
-        Self { train_identity: svhn.train.identity(), test_identity: svhn.test.identity(), svhn }
+    fn new(svhn: Svhn, split: TrainingSplit) -> Self {
+        let (train_identity, test_identity) = (svhn.train.identity(), svhn.test.identity());
+        let numbers = match (&svhn.source, split) {
+            (DataSource::Synthetic { .. }, _) => "synthetic training numbers",
+            (_, TrainingSplit::All) => "training numbers of the splits train and extra",
+            (_, TrainingSplit::Train) => "training numbers of the split train alone",
+        };
+        let [of_train, of_test] = svhn.left_out();
+        let protocol = format!(
+            "{numbers} shuffled every epoch, as they are; left out: {of_train} of them and {of_test} test numbers; test error of whole numbers, last weights"
+        );
+        Self { svhn, train_identity, test_identity, protocol }
     }
 
     fn counts(&self) -> String {
         let Svhn { train, validation, test, .. } = &self.svhn;
         let [of_train, of_test] = self.svhn.left_out();
         format!(
-            "{} to train on, {} for validation, {} to test on; of more than five digits and left out: {of_train} and {of_test}",
+            "{} to train on, {} for validation, {} to test on; left out for more than five digits or none: {of_train} and {of_test}",
             train.len(),
             validation.len(),
             test.len()
@@ -191,9 +208,8 @@ fn side(data: &str) -> Result<usize> {
 }
 
 /// Trains and tests one run.
-fn perform(run: &Run, narrow: bool, numbers: &Numbers, stop: &Stop) -> Result<Status> {
-    let (model, side) = (run.model.parse()?, side(&run.data)?);
-    let config = if narrow { SvhnConfig::narrow(side) } else { SvhnConfig::new(side) };
+fn perform(run: &Run, config: SvhnConfig, numbers: &Numbers, stop: &Stop) -> Result<Status> {
+    let model = run.model.parse()?;
     let (vars, rng) = (SeededVarMap::new(run.seed), DropoutRng::new(run.seed));
     let network = svhn(model, config, &rng, vars.var_builder(DType::F32, &Device::Cpu))?;
     let SvhnConfig { filters, units, localisation_filters, dropout, .. } = config;
@@ -203,12 +219,12 @@ fn perform(run: &Run, narrow: bool, numbers: &Numbers, stop: &Stop) -> Result<St
         ("localisation_filters", json!(localisation_filters)),
         ("dropout", json!(dropout)),
     ];
-    let protocol = "training numbers shuffled every epoch, as they are; test error of whole numbers, last weights";
     let origin = Origin {
         source: &numbers.svhn.source,
+        train_images: numbers.svhn.train.len(),
         train_identity: &numbers.train_identity,
         test_identity: &numbers.test_identity,
-        protocol,
+        protocol: &numbers.protocol,
     };
     let trial = SvhnTrial::new(network, rng, &numbers.svhn, run.budget.batch, run.seed);
     run.perform(&trial, &vars, origin, &details, stop)
@@ -247,7 +263,9 @@ mod tests {
     #[test]
     fn a_stopped_run_goes_on_and_ends_as_one_that_was_not() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let numbers = Numbers::new(Svhn::synthetic_in(&folder.path().join("data"), 64, [40, 12], "asked for")?);
+        let svhn = Svhn::synthetic_in(&folder.path().join("data"), 64, [40, 12], "asked for")?;
+        let numbers = Numbers::new(svhn, TrainingSplit::All);
+        let config = SvhnConfig { dropout: 0.5, ..SvhnConfig::narrow(64) };
         let budget = Budget { steps: 3, batch: 8, ..Budget::named("quick", HouseNumbers.budgets())? };
         let run = |runs: &str, stop: &Stop| {
             let runs = folder.path().join(runs);
@@ -261,10 +279,11 @@ mod tests {
                 finished: None,
                 cadence: Cadence::default(),
             };
-            Ok::<_, anyhow::Error>((perform(&run, true, &numbers, stop)?, run.dir()))
+            Ok::<_, anyhow::Error>((perform(&run, config, &numbers, stop)?, run.dir()))
         };
         let (status, whole) = run("whole", &Stop::new())?;
         let Status::Finished(result) = status else { panic!("{status:?}") };
+        assert_eq!(result.train_images, 36, "a tenth is held out");
         assert!(result.val_error_percent.is_some() && result.details.contains_key("length_error_percent"));
 
         let stop = Stop::new();

@@ -120,10 +120,12 @@ impl Counts {
 /// Lengths and digits beside whole numbers, a row a cell; in Markdown.
 pub(super) fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> String {
     let mut text = String::new();
-    for (budget, _, cells) in Cells::by_training(results) {
+    for cells in Cells::by_training(results) {
         let _ = writeln!(
             text,
-            "\nWrong in percent, budget {budget}:\n\n| crops | model | numbers | lengths | digits |\n|---|---|---|---|---|"
+            "\nWrong in percent, budget {}, {}:\n\n| crops | model | numbers | lengths | digits |\n|---|---|---|---|---|",
+            cells.training.budget,
+            cells.training.trained_on()
         );
         for data in experiment.data() {
             for model in experiment.models() {
