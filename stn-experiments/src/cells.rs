@@ -7,37 +7,28 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 /// How a run was trained, and on what. Runs that differ in it are never averaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Training<'a> {
     /// The budget's name.
     pub budget: &'a str,
     /// Steps, optimiser and schedule in words.
     pub how: &'a str,
-    /// How many images it is trained on.
-    pub images: usize,
-    /// What they are, if they are of our own making.
-    pub synthetic: Option<&'a str>,
+    /// How many images it is trained on, and of which set: `91000 images of SYNTHETIC house numbers v1`.
+    pub on: String,
 }
 
 impl<'a> Training<'a> {
     /// That of a run.
     pub fn of(result: &'a RunResult) -> Self {
         let RunResult { budget, training, train_images, data_source, .. } = result;
-        Self { budget, how: training, images: *train_images, synthetic: data_source.synthetic() }
-    }
-
-    /// The images in words: `55000 images`, `91000 of SYNTHETIC house numbers v1`.
-    pub fn trained_on(&self) -> String {
-        match self.synthetic {
-            Some(what) => format!("{} of SYNTHETIC {what}", self.images),
-            None => format!("{} images", self.images),
-        }
+        Self { budget, how: training, on: format!("{train_images} images of {}", data_source.images()) }
     }
 }
 
 impl fmt::Display for Training<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.budget, self.how, self.trained_on())
+        let Self { budget, how, on } = self;
+        write!(f, "{budget}: {how}; {on}")
     }
 }
 
@@ -57,6 +48,11 @@ impl<'a> Cells<'a> {
             tables.entry(Training::of(result)).or_default().push(result);
         }
         tables.into_iter().map(|(training, runs)| Self { training, runs }).collect()
+    }
+
+    /// Whether they were trained shorter, or with smaller networks, than the paper says.
+    pub fn scaled_down(&self) -> bool {
+        self.runs.iter().any(|run| run.scaled_down())
     }
 
     /// The runs of a cell, one a seed.

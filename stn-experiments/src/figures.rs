@@ -1,5 +1,6 @@
 //! The figures of a report, drawn from what the runs' directories hold: the learning curves, and what an experiment's own need.
 
+use crate::cells::Training;
 use crate::experiments::Experiment;
 use crate::metrics::Measure;
 use crate::models::TransformKind;
@@ -37,8 +38,13 @@ pub(crate) fn both(
 
 /// The footnote of a run's figures: whence it comes.
 pub(crate) fn note(result: &RunResult) -> String {
-    let RunResult { seed, steps, data_source, .. } = result;
-    format!("budget {} ({steps} steps), seed {seed}; {}", result.budget_label(), data_source.label())
+    let RunResult { seed, steps, .. } = result;
+    format!("budget {} ({steps} steps), seed {seed}; {}", result.budget_label(), images(result))
+}
+
+/// How many training images, and whence they came.
+fn images(result: &RunResult) -> String {
+    format!("{} training images, {}", result.train_images, result.data_source.label())
 }
 
 /// What the experiment measures, and the loss, over the steps: a figure of each for every data set, one curve a run. The names of the files begin with `prefix`.
@@ -79,6 +85,7 @@ fn learning_curve(
     (key, title, label): (&str, &str, &str),
 ) -> Result<Option<Figure>> {
     let rising = key == "correct_percent";
+    let trainings: BTreeSet<Training> = runs.iter().map(|(_, result)| Training::of(result)).collect();
     let mut series = Vec::new(); // name, points, colour, dashed
     for (colour, (run, result)) in runs.iter().enumerate() {
         let lines = run.metrics()?;
@@ -87,7 +94,9 @@ fn learning_curve(
             lines.iter().filter_map(point).collect::<Vec<_>>()
         };
         let RunResult { model, data, budget, seed, .. } = result;
-        let name = format!("{} on {data}, {budget}, seed {seed}", experiment.label(model));
+        let training =
+            if trainings.len() > 1 { format!("{budget}, {}", Training::of(result).on) } else { budget.clone() };
+        let name = format!("{} on {data}, {training}, seed {seed}", experiment.label(model));
         let whose = if rising { "" } else { ": training batches" };
         series.push((format!("{name}{whose}"), points(key), colour, key == "error_percent"));
         let validation = points("val_error_percent");
@@ -116,7 +125,7 @@ fn note_of_all(runs: &[&(RunDir, RunResult)]) -> String {
         let labels: BTreeSet<String> = runs.iter().map(|(_, result)| label(result)).collect();
         labels.into_iter().collect::<Vec<_>>()
     };
-    let (budgets, sources) = (all(RunResult::budget_label), all(|result| result.data_source.label()));
+    let (budgets, sources) = (all(RunResult::budget_label), all(images));
     format!("budget {}; {}", budgets.join(" and "), sources.join(" and "))
 }
 
@@ -146,8 +155,14 @@ mod tests {
         let paper = RunResult { budget: "paper".into(), data_source: hub, ..synthetic.clone() };
         let runs = [synthetic, paper].map(|result| (RunDir::new("none"), result));
         let note = note_of_all(&runs.iter().collect::<Vec<_>>());
-        assert_eq!(note, "budget paper and quick, scaled down; SYNTHETIC house numbers v1 and hub a/b");
-        assert_eq!(note_of_all(&[&runs[0]]), "budget quick, scaled down; SYNTHETIC house numbers v1");
+        assert_eq!(
+            note,
+            "budget paper and quick, scaled down; 55000 training images, SYNTHETIC house numbers v1 and 55000 training images, hub a/b"
+        );
+        assert_eq!(
+            note_of_all(&[&runs[0]]),
+            "budget quick, scaled down; 55000 training images, SYNTHETIC house numbers v1"
+        );
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod figures;
 pub mod look;
 pub mod metrics;
 pub mod models;
+mod named;
 pub mod paper;
 pub mod record;
 pub mod report;

@@ -3,8 +3,9 @@
 use crate::data::{Distortion, Mnist};
 use crate::experiments::classification::image_tensor;
 use crate::experiments::{TEST_SEED, mnist};
+use crate::figures::note;
 use crate::record::RunDir;
-use crate::run::Config;
+use crate::run::{Config, RunResult};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{D, Device, IndexOp, Tensor};
 use std::path::Path;
@@ -56,9 +57,10 @@ pub fn look(run: &RunDir, image: Image, mnist: impl FnOnce() -> Result<Mnist>, o
         transformed.theta.i(0)?.to_vec1::<f32>()?.iter().map(|value: &f32| format!("{value:.3}")).collect();
     let (input, grid, output): (Tensor, Tensor, Tensor) = (input.i(0)?, grid.i(0)?, transformed.output.i(0)?);
     let title = format!("{} on {}: {name}", settings.model, settings.data);
+    let whence = run.result::<RunResult>()?.map_or(String::new(), |result| format!("; {}", note(&result)));
     let figure = WarpFigure {
         title: &title,
-        note: &format!("{said}; theta = [{}]", theta.join(", ")),
+        note: &format!("{said}; theta = [{}]{whence}", theta.join(", ")),
         headings: WARP_HEADINGS,
         rows: &[WarpRow { label: "", input: &input, grid: &grid, output: &output }],
         align_corners: true,

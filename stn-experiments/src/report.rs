@@ -42,7 +42,7 @@ pub fn finished_runs(folder: &Path) -> Result<Vec<(RunDir, RunResult)>> {
     Ok(runs)
 }
 
-/// The table of an experiment's runs, one row a budget, data set and model: ours as mean ± standard deviation over the seeds, the paper's
+/// The table of an experiment's runs, one row a [`Training`], data set and model: ours as mean ± standard deviation over the seeds, the paper's
 /// beside.
 ///
 /// # Errors
@@ -85,14 +85,14 @@ pub fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> Result<Stri
             first.params,
             mean(&|run| Some(run.seconds / 60.0), 1),
             training.budget,
-            training.trained_on(),
+            training.on,
             training.how,
         )?;
     }
     Ok(text)
 }
 
-/// For each budget the table as the paper lays it out, ours beside the paper's; what the cells cost; and the paper's claims.
+/// For each [`Training`] the table as the paper lays it out, ours beside the paper's; what the cells cost; and the paper's claims.
 ///
 /// # Errors
 /// When a result names an unknown data set or model.
@@ -108,7 +108,7 @@ pub fn beside_the_papers(
     let mut text = String::new();
     for cells in Cells::by_training(results) {
         let scaled_down = match experiment.paper_training() {
-            Some(paper) if cells.training.budget != "paper" => format!("; scaled down, the paper has {paper}"),
+            Some(paper) if cells.scaled_down() => format!("; scaled down, the paper has {paper}"),
             _ => String::new(),
         };
         writeln!(text, "### Budget {}{scaled_down}\n", cells.training)?;
@@ -165,10 +165,18 @@ fn section(
     let (table, findings) = (table(experiment, &results)?, experiment.findings(&results)?);
     let mut figures = figures::learning_curves(out, prefix, experiment, runs)?;
     let mut drawn = BTreeSet::new();
+    // Those of a second training, whose names are the same, go into a folder of their own.
+    let trainings: BTreeSet<Training> = results.iter().map(|&result| Training::of(result)).collect();
     for (run, result) in runs {
+        let training = Training::of(result);
+        let place = trainings.iter().position(|other| *other == training).filter(|&place| place > 0);
         // The seeds of a cell look alike: the first is drawn.
-        if drawn.insert((Training::of(result), &result.data, &result.model)) {
-            figures.extend(experiment.figures(out, run, result)?);
+        if drawn.insert((training, &result.data, &result.model)) {
+            let folder = place.map_or(String::new(), |place| format!("{prefix}training-{}/", place + 1));
+            fs::create_dir_all(out.join(&folder)).with_context(|| format!("cannot make {folder}"))?;
+            let of_run = experiment.figures(&out.join(&folder), run, result)?;
+            figures
+                .extend(of_run.into_iter().map(|figure| Figure { file: format!("{folder}{}", figure.file), ..figure }));
         }
     }
 
@@ -180,7 +188,7 @@ fn section(
     }
     writeln!(text, "{table}\n{}", experiment.protocol())?;
     if let Some(training) = experiment.paper_training()
-        && results.iter().any(|result| result.budget != "paper")
+        && results.iter().any(|result| result.scaled_down())
     {
         writeln!(text, "\nThese runs are scaled down against the paper's {training}, as the last column says.")?;
     }
@@ -233,7 +241,7 @@ mod tests {
         let rows: Vec<&str> = table.lines().skip(2).collect();
         assert_eq!(
             rows[0],
-            "| R | CNN | 2.50 | 1.2 | 0.10 | - | 0 | 208586 | 1.5 | quick | 55000 images | 2500 steps of 256 |"
+            "| R | CNN | 2.50 | 1.2 | 0.10 | - | 0 | 208586 | 1.5 | quick | 55000 images of MNIST | 2500 steps of 256 |"
         );
         assert!(rows[1].starts_with("| R | ST-CNN Aff | 1.50 ± 0.71 | 0.7 |"), "{}", rows[1]);
         assert_eq!(rows.len(), 2);
@@ -271,7 +279,10 @@ mod tests {
         for row in ["11.00 ± 1.41 |", "20.00 |", "5.00 |", "7.00 |"] {
             assert_eq!(table.matches(&format!("| 128 | CNN | {row}")).count(), 1, "{table}");
         }
-        assert!(table.contains("| 91000 of SYNTHETIC house numbers v1 |") && table.contains("| 28402 images |"));
+        assert!(
+            table.contains("| 91000 images of SYNTHETIC house numbers v1 |")
+                && table.contains("| 28402 images of a/b@c |")
+        );
         let findings = HouseNumbers.findings(&all)?;
         assert_eq!(findings.matches("### Budget quick").count(), 4, "{findings}");
         assert!(findings.contains("| CNN | - (4.0) | 11.00 ± 1.41 (5.6) |"), "{findings}");

@@ -144,6 +144,9 @@ impl Request {
         if self.source != Source::default() {
             add("source", &[self.source.id().into()]);
         }
+        if self.offline && self.source != Source::Embedded {
+            add("offline", &[String::new()]);
+        }
         command
     }
 }
@@ -275,7 +278,7 @@ mod tests {
             weights: None,
             split: TrainingSplit::All,
             source: Source::Auto,
-            offline: true,
+            offline: false,
             cadence: Cadence::default(),
             shard: Shard::ALL,
             typed: "cargo stn reproduce mnist".into(),
@@ -305,10 +308,11 @@ mod tests {
         assert_eq!(request("quick").command(), "cargo stn reproduce mnist");
         let request = Request { seeds: vec![0, 1], data: vec!["R".into(), "RTS".into()], ..request("full") };
         assert_eq!(request.command(), "cargo stn reproduce mnist --budget full --data R,RTS --seeds 0,1");
-        let svhn = super::Request { split: TrainingSplit::Train, source: Source::Hub, ..request.clone() };
+        let svhn =
+            super::Request { split: TrainingSplit::Train, source: Source::Hub, offline: true, ..request.clone() };
         assert_eq!(
             svhn.command(),
-            "cargo stn reproduce mnist --budget full --data R,RTS --split train --seeds 0,1 --source hub"
+            "cargo stn reproduce mnist --budget full --data R,RTS --split train --seeds 0,1 --source hub --offline"
         );
         let changes = Changes { steps: Some(9), holdout: true, ..Changes::default() };
         let request = super::Request { changes, ..request };

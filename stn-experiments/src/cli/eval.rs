@@ -18,10 +18,9 @@ pub(super) fn eval(run: &RunDir, source: SourceArgs) -> Result<()> {
         let RunResult { data, model, seed, .. } = result;
         let label = experiment.label(model);
         crate::say!(
-            "{label} on {data}, seed {seed}, budget {}; trained on {} from {}",
+            "{label} on {data}, seed {seed}, budget {}; trained on {}",
             result.budget_label(),
-            Training::of(result).trained_on(),
-            result.data_source
+            Training::of(result).on
         );
     }
     crate::say!("test error {spread} % (mean ± standard deviation of {} draws)", spread.count);

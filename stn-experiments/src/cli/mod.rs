@@ -9,12 +9,13 @@ use crate::data::{Mnist, Source};
 use crate::experiments::{self, Experiment};
 use crate::look::{Image, look};
 use crate::models::backbone::BackboneKind;
+use crate::named::by_id;
 use crate::record::RunDir;
 use crate::report;
 use crate::reproduce::{Ending, Request, Shard, reproduce};
 use crate::stop::Stop;
 use crate::train::Cadence;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use data::{Data, data};
 use eval::eval;
@@ -199,10 +200,7 @@ fn request(args: Reproduce) -> Result<Request> {
 
 /// The ids that were asked for, each once, in capital or small letters.
 fn select(what: &str, asked: &[String], known: &[String]) -> Result<Vec<String>> {
-    let find = |id: &String| match known.iter().find(|known| known.eq_ignore_ascii_case(id)) {
-        Some(known) => Ok(known.clone()),
-        None => bail!("unknown {what} `{id}`; there are {}", known.join(", ")),
-    };
+    let find = |id: &String| by_id(what, id, known, |known| known).cloned();
     Ok(unique(asked.iter().map(find).collect::<Result<_>>()?))
 }
 

@@ -24,6 +24,7 @@ const STAND_IN: StandIn = StandIn {
     set: "MNIST",
     taken: "the embedded copy (the same images)",
     offered: "the embedded copy of the same images",
+    same_images: true,
 };
 
 /// The side of a digit's frame in pixels.

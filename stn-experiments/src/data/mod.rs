@@ -14,9 +14,11 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::named::by_id;
 
 pub mod addition;
 pub mod birds;
@@ -184,10 +186,7 @@ impl FromStr for Source {
     type Err = anyhow::Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|source| source.id() == s) {
-            Some(source) => Ok(source),
-            None => bail!("unknown source `{s}`: expected auto, hub or embedded"),
-        }
+        by_id("source", s, Self::ALL, Self::id)
     }
 }
 
@@ -226,11 +225,13 @@ impl DataSource {
         }
     }
 
-    /// What was made, if the images are of our own making. The others of a set are the same bits, wherever they came from.
-    pub fn synthetic(&self) -> Option<&str> {
+    /// Names the images themselves: those of MNIST are the same bits wherever they came from, others are a commit's or of our own making.
+    pub fn images(&self) -> String {
         match self {
-            Self::Synthetic { what, .. } => Some(what),
-            Self::Hub { .. } | Self::Embedded { .. } => None,
+            Self::Hub { repository, .. } if repository == mnist::REPOSITORY.id => "MNIST".into(),
+            Self::Embedded { .. } => "MNIST".into(),
+            Self::Hub { repository, commit } => format!("{repository}@{}", commit.get(..7).unwrap_or(commit)),
+            Self::Synthetic { what, .. } => format!("SYNTHETIC {what}"),
         }
     }
 }
@@ -295,7 +296,7 @@ mod tests {
             assert_eq!(source.to_string().parse::<Source>().unwrap(), source);
         }
         let error = "disk".parse::<Source>().unwrap_err().to_string();
-        assert_eq!(error, "unknown source `disk`: expected auto, hub or embedded");
+        assert_eq!(error, "unknown source `disk`; there are auto, hub, embedded");
         let used = DataSource::Hub { repository: "a/b".into(), commit: "c".into() };
         let json = serde_json::to_string(&used).unwrap();
         assert_eq!(json, r#"{"kind":"hub","repository":"a/b","commit":"c"}"#);

@@ -15,11 +15,12 @@ use crate::budget::Budget;
 use crate::data::{DataSource, Source};
 use crate::figures::Figure;
 use crate::metrics::Measure;
+use crate::named::by_id;
 use crate::record::RunDir;
 use crate::reproduce::{Ending, Request};
 use crate::run::RunResult;
 use crate::stop::Stop;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::fmt::Debug;
 use std::path::Path;
 
@@ -44,10 +45,7 @@ pub const ALL: [&dyn Experiment; 6] = [
 /// # Errors
 /// When there is none of that name.
 pub fn named(id: &str) -> Result<&'static dyn Experiment> {
-    match ALL.into_iter().find(|experiment| experiment.id() == id) {
-        Some(experiment) => Ok(experiment),
-        None => bail!("unknown experiment `{id}`; there are {}", ALL.map(Experiment::id).join(", ")),
-    }
+    by_id("experiment", id, ALL, Experiment::id)
 }
 
 /// The test error of a run's network, measured again.

@@ -16,6 +16,7 @@
 
 use super::{Classifier, Prediction, TransformKind, cnn_with, fcn_with};
 use crate::data::addition::{CHANNELS, DISTORTION, SUMS};
+use crate::named::by_id;
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 use stn_core::ParallelTransformers;
@@ -100,10 +101,7 @@ impl std::str::FromStr for AdditionModel {
     type Err = anyhow::Error;
 
     fn from_str(s: &str) -> anyhow::Result<Self> {
-        Self::ALL.into_iter().find(|model| model.id() == s).ok_or_else(|| {
-            let ids = Self::ALL.map(Self::id).join(", ");
-            anyhow::anyhow!("unknown model `{s}`; there are {ids}")
-        })
+        by_id("model", s, Self::ALL, Self::id)
     }
 }
 

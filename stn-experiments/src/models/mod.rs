@@ -21,6 +21,7 @@ pub use fcn::{Fcn, fcn, fcn_with};
 pub use transformer::{InputTransformer, TransformKind, conv_transformer, fc_transformer};
 
 use crate::data::Distortion;
+use crate::named::by_id;
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 use stn_core::Transformed;
@@ -107,10 +108,7 @@ impl std::str::FromStr for Model {
     type Err = anyhow::Error;
 
     fn from_str(s: &str) -> anyhow::Result<Self> {
-        Self::ALL.into_iter().find(|model| model.id() == s).ok_or_else(|| {
-            let ids = Self::ALL.map(Self::id).join(", ");
-            anyhow::anyhow!("unknown model `{s}`; there are {ids}")
-        })
+        by_id("model", s, Self::ALL, Self::id)
     }
 }
 

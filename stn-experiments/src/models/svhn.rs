@@ -27,6 +27,7 @@
 //! Transformers are affine and bilinear, zeros outside, with `align_corners`; their output has the input's size. Which side of a pool its
 //! layer's dropout stands on, the paper does not say: behind it there is less to drop.
 
+use crate::named::by_id;
 use candle_core::{Module, ModuleT, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use std::str::FromStr;
@@ -86,10 +87,7 @@ impl FromStr for SvhnModel {
     type Err = anyhow::Error;
 
     fn from_str(s: &str) -> anyhow::Result<Self> {
-        match Self::ALL.into_iter().find(|model| model.id() == s) {
-            Some(model) => Ok(model),
-            None => anyhow::bail!("unknown model `{s}`; there are {}", Self::ALL.map(Self::id).join(", ")),
-        }
+        by_id("model", s, Self::ALL, Self::id)
     }
 }
 

@@ -22,6 +22,7 @@
 
 use super::{Cnn, cnn};
 use crate::data::distort::extrusion::{THICKNESS, VOLUME_SIDE};
+use crate::named::by_id;
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use stn_core::localisation::{ConvLocalisation, ConvLocalisationConfig, conv_localisation};
@@ -170,10 +171,7 @@ impl std::str::FromStr for VolumeModel {
     type Err = anyhow::Error;
 
     fn from_str(s: &str) -> anyhow::Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|model| model.id() == s)
-            .ok_or_else(|| anyhow::anyhow!("unknown model `{s}`; there are {}", Self::ALL.map(Self::id).join(", ")))
+        by_id("model", s, Self::ALL, Self::id)
     }
 }
 

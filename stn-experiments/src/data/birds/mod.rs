@@ -35,6 +35,7 @@ const STAND_IN: StandIn = StandIn {
     set: "CUB",
     taken: "SYNTHETIC creatures: the results are not CUB's",
     offered: "synthetic creatures, which are no birds,",
+    same_images: false,
 };
 
 /// Every sixth training image of a budget that holds some out is validation.

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Dataset;
 use super::mnist::SIDE;
 use super::seed::{self, Purpose, normal, uniform};
+use crate::named::by_id;
 
 pub mod clutter;
 pub mod extrusion;
@@ -138,10 +139,7 @@ impl FromStr for Distortion {
 
     /// Reads an id in upper or lower case.
     fn from_str(s: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|d| d.id().eq_ignore_ascii_case(s)) {
-            Some(distortion) => Ok(distortion),
-            None => bail!("unknown distortion `{s}`: expected one of {}", Self::ALL.map(Self::id).join(", ")),
-        }
+        by_id("distortion", s, Self::ALL, Self::id)
     }
 }
 
@@ -276,7 +274,7 @@ mod tests {
             assert_eq!(json, format!("\"{distortion}\""));
         }
         let error = "X".parse::<Distortion>().unwrap_err().to_string();
-        assert_eq!(error, "unknown distortion `X`: expected one of R, RTS, P, E, TC");
+        assert_eq!(error, "unknown distortion `X`; there are R, RTS, P, E, TC");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::shards::{is_complete, shard};
+use super::shards::shards_in;
 use super::{Hub, Kind, Repository};
 
 impl Hub {
@@ -47,14 +47,6 @@ impl Hub {
     /// The split's cached files, or none when a shard is missing.
     pub(super) fn cached_names(&self, repository: &Repository, folder: &str, split: &str) -> Vec<String> {
         let snapshot = self.snapshot(repository);
-        let entries = snapshot.and_then(|(dir, _)| fs::read_dir(dir.join(folder)).ok());
-        let names = entries.into_iter().flatten().filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            Some(format!("{folder}/{name}"))
-        });
-        let mut names: Vec<_> = names.filter(|name| shard(name, folder, split).is_some()).collect();
-        names.sort();
-        let whole = is_complete(&names, folder, split);
-        if whole { names } else { Vec::new() }
+        snapshot.map_or(Vec::new(), |(dir, _)| shards_in(&dir.join(folder), "parquet", folder, split))
     }
 }

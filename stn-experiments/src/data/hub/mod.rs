@@ -19,7 +19,8 @@ mod shards;
 mod verify;
 mod watch;
 
-pub(super) use shards::{is_complete, shard};
+pub(super) use shards::shards_in;
+use shards::{is_complete, shard};
 use watch::{Watch, within};
 
 /// Says what a repository holds.
@@ -237,6 +238,8 @@ impl Hub {
                 let error = anyhow::Error::from(source);
                 anyhow!("request to {} failed: {}", self.endpoint, error.root_cause())
             }
+            // As it is: wrapped, it would not be found in the chain of causes.
+            HFError::Io(error) => error.into(),
             error => error.into(),
         }
     }

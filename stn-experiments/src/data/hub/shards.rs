@@ -1,7 +1,9 @@
 //! Names of a split's parquet files.
 
+use std::path::Path;
+
 /// Reads `{folder}/{split}-00001-of-00003.parquet` as (1, 3).
-pub(in crate::data) fn shard(name: &str, folder: &str, split: &str) -> Option<(usize, usize)> {
+pub(super) fn shard(name: &str, folder: &str, split: &str) -> Option<(usize, usize)> {
     let name = name.strip_prefix(folder)?.strip_prefix('/')?;
     let name = name.strip_prefix(split)?.strip_prefix('-')?;
     let (index, count) = name.strip_suffix(".parquet")?.split_once("-of-")?;
@@ -9,9 +11,21 @@ pub(in crate::data) fn shard(name: &str, folder: &str, split: &str) -> Option<(u
 }
 
 /// Says whether sorted names are shards 0..n of n.
-pub(in crate::data) fn is_complete(names: &[String], folder: &str, split: &str) -> bool {
+pub(super) fn is_complete(names: &[String], folder: &str, split: &str) -> bool {
     let expected = (0..names.len()).map(|index| Some((index, names.len())));
     !names.is_empty() && names.iter().map(|name| shard(name, folder, split)).eq(expected)
+}
+
+/// Names the shards of a split, in order, as the repository does, that lie in a folder on the disk with another extension or the same; none where not all are there.
+pub(in crate::data) fn shards_in(dir: &Path, extension: &str, folder: &str, split: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    let names = entries.filter_map(|entry| {
+        let name = entry.ok()?.file_name().into_string().ok()?;
+        Some(format!("{folder}/{}.parquet", name.strip_suffix(extension)?.strip_suffix('.')?))
+    });
+    let mut names: Vec<_> = names.filter(|name| shard(name, folder, split).is_some()).collect();
+    names.sort();
+    if is_complete(&names, folder, split) { names } else { Vec::new() }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub struct Crops {
     images: usize,
     labels: Vec<Labels>,
     side: usize,
-    /// Numbers of the file that are not here, having more digits than there are heads.
+    /// Numbers of the file that are not here, having more digits than there are heads, none, or some that make no sense.
     pub left_out: usize,
 }
 

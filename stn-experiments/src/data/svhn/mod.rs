@@ -20,16 +20,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::hub::{Hub, Repository, is_complete, shard};
+use super::hub::{Hub, Repository, shards_in};
 use super::mnist::Mnist;
 use super::stand_in::{Chosen, StandIn};
 use super::table::Table;
 use super::{DataSource, Dataset, Source, VALIDATION, hex};
 use crate::models::svhn::DIGITS;
+use crate::named::by_id;
 
 pub use crop::{Frame, TIGHT, crop};
 pub use crops::{Crops, Labels, NONE};
@@ -50,6 +51,7 @@ const STAND_IN: StandIn = StandIn {
     set: "SVHN",
     taken: "SYNTHETIC house numbers: the results are not SVHN's",
     offered: "synthetic house numbers, which are not SVHN,",
+    same_images: false,
 };
 
 /// Synthetic numbers for training, of which the last are validation; and for testing.
@@ -69,6 +71,9 @@ pub enum TrainingSplit {
 }
 
 impl TrainingSplit {
+    /// Both, the default first.
+    pub const ALL: [Self; 2] = [Self::All, Self::Train];
+
     /// Names it as on the command line.
     pub fn id(self) -> &'static str {
         match self {
@@ -82,10 +87,7 @@ impl FromStr for TrainingSplit {
     type Err = anyhow::Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        match [Self::All, Self::Train].into_iter().find(|split| split.id() == s) {
-            Some(split) => Ok(split),
-            None => bail!("unknown split `{s}`: expected all (train and extra) or train"),
-        }
+        by_id("split", s, Self::ALL, Self::id)
     }
 }
 
@@ -210,17 +212,8 @@ struct HubFile {
 /// The files of a split. Those whose crops are made already need neither the hub nor its cache.
 fn files(hub: &Hub, split: &str, offline: bool, side: usize) -> Result<Vec<HubFile>> {
     let folder = crops_folder(hub).join("svhn").join(REPOSITORY.revision).join(PROTOCOL).join(side.to_string());
-    let mut made: Vec<String> = std::fs::read_dir(&folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            Some(format!("{FOLDER}/{}.parquet", name.strip_suffix(".safetensors")?))
-        })
-        .filter(|name| shard(name, FOLDER, split).is_some())
-        .collect();
-    made.sort();
-    let names = if is_complete(&made, FOLDER, split) { made } else { hub.names(&REPOSITORY, FOLDER, split, offline)? };
+    let made = shards_in(&folder, "safetensors", FOLDER, split);
+    let names = if made.is_empty() { hub.names(&REPOSITORY, FOLDER, split, offline)? } else { made };
     let file = |name: &String| {
         let base = name.rsplit('/').next().unwrap_or(name);
         let crops = folder.join(base).with_extension("safetensors");

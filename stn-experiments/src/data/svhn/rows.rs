@@ -65,8 +65,9 @@ fn row_of_digits(labels: &[Vec<i64>], boxes: &[Vec<i64>]) -> Result<Vec<DigitBox
         let &[left, top, width, height] = numbers.as_slice() else {
             anyhow::bail!("a box must be [left, top, width, height], got {numbers:?}")
         };
-        let near = [left, top, width, height].iter().all(|n| n.abs() < 1 << 20);
-        ensure!(near && width > 0 && height > 0, "a box must have a width and a height, got {numbers:?}");
+        ensure!(width > 0 && height > 0, "a box must have a width and a height, got {numbers:?}");
+        let near = numbers.iter().all(|n| n.unsigned_abs() < 1 << 20);
+        ensure!(near, "a box must be less than a million pixels away and wide, got {numbers:?}");
         Ok(DigitBox { class, left, top, width, height })
     };
     labels.iter().zip(boxes).map(digit).collect()
@@ -86,6 +87,8 @@ mod tests {
             (vec![vec![1]], vec![vec![0, 0, 1]], "[left, top, width, height]"),
             (vec![vec![1]], vec![vec![0, 0, 0, 1]], "a width and a height"),
             (vec![vec![1]], vec![vec![0, 0, 1 << 40, 1]], "[left, top, width, height]"),
+            (vec![vec![1]], vec![vec![i64::from(i32::MIN), 0, 5, 5]], "a million pixels"),
+            (vec![vec![1]], vec![vec![0, 0, 2_000_000, 5]], "a million pixels"),
         ] {
             let error = row_of_digits(&labels, &boxes).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");

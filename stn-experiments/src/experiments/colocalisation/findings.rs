@@ -7,7 +7,7 @@ use crate::experiments::Experiment;
 use crate::run::RunResult;
 use std::fmt::Write;
 
-/// For each budget: the share of digits found, by class, and its mean; the paper's; and the mean overlap.
+/// For each [training](crate::cells::Training): the share of digits found, by class, and its mean; the paper's; and the mean overlap.
 pub(super) fn table_5(results: &[&RunResult]) -> String {
     let mut text = String::new();
     for cells in Cells::by_training(results) {

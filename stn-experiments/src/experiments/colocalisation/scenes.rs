@@ -5,7 +5,8 @@ use crate::data::mnist::SIDE;
 use crate::data::{Dataset, Purpose, epoch_order, rng};
 use crate::experiments::classification::image_tensor;
 use crate::models::colocalisation::SCENE_SIDE;
-use anyhow::{Result, bail, ensure};
+use crate::named::by_id;
+use anyhow::{Result, ensure};
 use candle_core::Tensor;
 use std::fmt;
 use std::str::FromStr;
@@ -52,10 +53,7 @@ impl FromStr for Scenery {
     type Err = anyhow::Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|scenery| scenery.id().eq_ignore_ascii_case(s)) {
-            Some(scenery) => Ok(scenery),
-            None => bail!("unknown images `{s}`: expected T or TC"),
-        }
+        by_id("data set", s, Self::ALL, Self::id)
     }
 }
 
@@ -142,7 +140,7 @@ mod tests {
         let error = Scenes::new(&digits, Scenery::T, 0, 0).unwrap_err().to_string();
         assert!(error.starts_with("co-localisation needs 100 images of the digit 0, got "), "{error}");
         assert_eq!("tc".parse::<Scenery>()?, Scenery::Tc);
-        assert_eq!("R".parse::<Scenery>().unwrap_err().to_string(), "unknown images `R`: expected T or TC");
+        assert_eq!("R".parse::<Scenery>().unwrap_err().to_string(), "unknown data set `R`; there are T, TC");
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! What a network makes of test images: its answers, where its windows lie, and what is confused with what.
 
+use crate::cells::Training;
 use crate::data::birds::{BirdSet, Crop, Truth};
 use crate::experiments::Experiment;
 use crate::metrics::Spread;
@@ -155,9 +156,9 @@ fn tiles(count: usize) -> Vec<Window> {
 
 /// Where windows lie, for the report: a row a cell, the mean over its seeds.
 pub(super) fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> String {
-    let mut rows: BTreeMap<(&str, &str, &str), Vec<&RunResult>> = BTreeMap::new();
-    for result in results.iter().filter(|result| result.details.contains_key("windows_on_bird_percent_after")) {
-        rows.entry((&result.budget, &result.data, &result.model)).or_default().push(result);
+    let mut rows: BTreeMap<(Training, &str, &str), Vec<&RunResult>> = BTreeMap::new();
+    for &result in results.iter().filter(|result| result.details.contains_key("windows_on_bird_percent_after")) {
+        rows.entry((Training::of(result), &result.data, &result.model)).or_default().push(result);
     }
     if rows.is_empty() {
         return String::new();
@@ -165,9 +166,9 @@ pub(super) fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> Stri
     let mut text = String::from(
         "\n### Where the windows look\n\nThe share of test images in which a window's centre is in the box round the bird, and, of synthetic creatures, in which two windows \
          have their centres within a quarter of their sides of head and tail. Boxes and parts are not trained on.\n\n\
-         | budget | data | model | on the bird %, before | after | parts found %, before | after |\n|---|---|---|---|---|---|---|\n",
+         | budget | trained on | data | model | on the bird %, before | after | parts found %, before | after |\n|---|---|---|---|---|---|---|---|\n",
     );
-    for ((budget, data, model), runs) in rows {
+    for ((Training { budget, on, .. }, data, model), runs) in rows {
         let mean = |name: &str| {
             let values: Vec<f64> = runs.iter().filter_map(|run| run.details.get(name)?.as_f64()).collect();
             Spread::of(&values).map_or("-".into(), |spread| spread.to_string())
@@ -179,7 +180,7 @@ pub(super) fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> Stri
             "parts_found_percent_after",
         ];
         let columns: Vec<String> = columns.into_iter().map(mean).collect();
-        let _ = writeln!(text, "| {budget} | {data} | {} | {} |", experiment.label(model), columns.join(" | "));
+        let _ = writeln!(text, "| {budget} | {on} | {data} | {} | {} |", experiment.label(model), columns.join(" | "));
     }
     text
 }

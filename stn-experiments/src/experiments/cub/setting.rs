@@ -3,8 +3,9 @@
 use crate::budget::{Budget, OptimiserConfig};
 use crate::data::birds::Crop;
 use crate::models::backbone::BackboneKind;
+use crate::named::by_id;
 use crate::schedule::Schedule;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use stn_core::conv_norm::Statistics;
 
 /// A column of Table 3.
@@ -110,10 +111,7 @@ impl std::str::FromStr for Setting {
     type Err = anyhow::Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|setting| setting.id() == s) {
-            Some(setting) => Ok(setting),
-            None => bail!("unknown data set `{s}`; there are {}", Self::ALL.map(Self::id).join(", ")),
-        }
+        by_id("data set", s, Self::ALL, Self::id)
     }
 }
 

@@ -158,7 +158,7 @@ impl Experiment for HouseNumbers {
         let mut text = String::new();
         if results.iter().any(|result| matches!(result.data_source, DataSource::Synthetic { .. })) {
             text.push_str(
-                "**These are synthetic house numbers, not SVHN**: the paper's figures stand beside them for the order of the models alone.\n\n",
+                "**What is trained on SYNTHETIC house numbers is not SVHN's**: the paper's figures stand beside it for the order of the models alone.\n\n",
             );
         }
         Ok(text + &report::beside_the_papers(self, results, claims::claims)? + &score::table(self, results))
@@ -194,7 +194,7 @@ impl Numbers {
         let Svhn { train, validation, test, .. } = &self.svhn;
         let [of_train, of_test] = self.svhn.left_out();
         format!(
-            "{} to train on, {} for validation, {} to test on; left out for more than five digits or none: {of_train} and {of_test}",
+            "{} to train on, {} for validation, {} to test on; left out: {of_train} and {of_test}",
             train.len(),
             validation.len(),
             test.len()
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(vec![score.sequence_error_percent], result.error_percent_draws);
         let findings = HouseNumbers.findings(&[&result])?;
         assert!(
-            findings.contains("synthetic house numbers, not SVHN") && findings.contains("| 64 px | ST-CNN Multi |")
+            findings.contains("SYNTHETIC house numbers is not SVHN's") && findings.contains("| 64 px | ST-CNN Multi |")
         );
         Ok(())
     }

@@ -19,6 +19,7 @@ mod weights;
 pub use weights::{backbone_weights, classifier_weights, put_weights};
 
 use crate::data::hub::Repository;
+use crate::named::by_id;
 use candle_core::{ModuleT, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use step::Step;
@@ -113,9 +114,7 @@ impl std::str::FromStr for BackboneKind {
     type Err = anyhow::Error;
 
     fn from_str(s: &str) -> anyhow::Result<Self> {
-        let ids = Self::ALL.map(Self::id).join(", ");
-        let found = Self::ALL.into_iter().find(|kind| kind.id() == s);
-        found.ok_or_else(|| anyhow::anyhow!("unknown backbone `{s}`; there are {ids}"))
+        by_id("backbone", s, Self::ALL, Self::id)
     }
 }
 

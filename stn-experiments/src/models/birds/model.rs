@@ -1,5 +1,6 @@
 //! The rows of Table 3 and their variants.
 
+use crate::named::by_id;
 use candle_core::{Result, Tensor};
 use stn_core::transform::{Affine, Attention, Transform, Translation};
 
@@ -133,9 +134,6 @@ impl std::str::FromStr for BirdModel {
     type Err = anyhow::Error;
 
     fn from_str(s: &str) -> anyhow::Result<Self> {
-        Self::all().into_iter().find(|model| model.id() == s).ok_or_else(|| {
-            let ids: Vec<_> = Self::all().into_iter().map(Self::id).collect();
-            anyhow::anyhow!("unknown model `{s}`; there are {}", ids.join(", "))
-        })
+        by_id("model", s, Self::all(), Self::id)
     }
 }
