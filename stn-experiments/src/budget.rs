@@ -31,7 +31,7 @@ pub enum OptimiserConfig {
 /// What differs from a named budget: to try other values, and to judge them on the validation images.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct Changes {
-    /// Another number of steps; the budget's name is then custom- and their number, and so on for the other changes
+    /// Another number of steps; the budget's name is then custom-, its own name and their number, and so on for the other changes
     #[arg(long)]
     pub steps: Option<usize>,
     /// Another number of images a step
@@ -122,7 +122,7 @@ impl Budget {
         }
         ensure!(*steps != Some(0), "a run needs at least one step, got --steps 0");
         self.steps = steps.unwrap_or(self.steps);
-        self.name = format!("custom-{}", self.steps);
+        self.name = format!("custom-{}-{}", self.name, self.steps);
         if let Some(batch) = batch {
             ensure!(*batch > 0, "a step needs at least one image, got --batch 0");
             self.batch = *batch;
@@ -278,7 +278,7 @@ mod tests {
         let full = Budget::named("full", Budget::mnist())?;
         assert_eq!(full.clone().changed(&Changes::default())?, full);
         let budget = Budget::paper().changed(&Changes { steps: Some(300), ..Changes::default() })?;
-        assert_eq!((budget.name.as_str(), budget.steps), ("custom-300", 300));
+        assert_eq!((budget.name.as_str(), budget.steps), ("custom-paper-300", 300));
         assert_eq!(budget.optimiser, Budget::paper().optimiser);
         let changes = Changes {
             batch: Some(64),
@@ -289,7 +289,10 @@ mod tests {
             ..Changes::default()
         };
         let budget = full.changed(&changes)?;
-        assert_eq!(budget.name, "custom-28125-batch-64-lr-0.001-localisation-lr-scale-0.1-weight-decay-0.2-holdout");
+        assert_eq!(
+            budget.name,
+            "custom-full-28125-batch-64-lr-0.001-localisation-lr-scale-0.1-weight-decay-0.2-holdout"
+        );
         assert_eq!(budget.optimiser, OptimiserConfig::Adamw { lr: 1e-3, weight_decay: 0.2 });
         assert!(budget.holdout && budget.batch == 64 && budget.describe().contains("localisation nets x 0.1"));
         Ok(())

@@ -7,21 +7,21 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 /// How a run was trained, and on what. Runs that differ in it are never averaged.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Training<'a> {
     /// The budget's name.
     pub budget: &'a str,
     /// Steps, optimiser and schedule in words.
     pub how: &'a str,
     /// How many images it is trained on, and of which set: `91000 images of SYNTHETIC house numbers v1`.
-    pub on: String,
+    pub on: &'a str,
 }
 
 impl<'a> Training<'a> {
     /// That of a run.
     pub fn of(result: &'a RunResult) -> Self {
-        let RunResult { budget, training, train_images, data_source, .. } = result;
-        Self { budget, how: training, on: format!("{train_images} images of {}", data_source.images()) }
+        let RunResult { budget, training, trained_on, .. } = result;
+        Self { budget, how: training, on: trained_on }
     }
 }
 

@@ -39,12 +39,7 @@ pub(crate) fn both(
 /// The footnote of a run's figures: whence it comes.
 pub(crate) fn note(result: &RunResult) -> String {
     let RunResult { seed, steps, .. } = result;
-    format!("budget {} ({steps} steps), seed {seed}; {}", result.budget_label(), images(result))
-}
-
-/// How many training images, and whence they came.
-fn images(result: &RunResult) -> String {
-    format!("{} training images, {}", result.train_images, result.data_source.label())
+    format!("budget {} ({steps} steps), seed {seed}; {}", result.budget_label(), result.images_label())
 }
 
 /// What the experiment measures, and the loss, over the steps: a figure of each for every data set, one curve a run. The names of the files begin with `prefix`.
@@ -125,7 +120,7 @@ fn note_of_all(runs: &[&(RunDir, RunResult)]) -> String {
         let labels: BTreeSet<String> = runs.iter().map(|(_, result)| label(result)).collect();
         labels.into_iter().collect::<Vec<_>>()
     };
-    let (budgets, sources) = (all(RunResult::budget_label), all(images));
+    let (budgets, sources) = (all(RunResult::budget_label), all(RunResult::images_label));
     format!("budget {}; {}", budgets.join(" and "), sources.join(" and "))
 }
 
@@ -149,19 +144,24 @@ mod tests {
 
     #[test]
     fn the_footnote_of_several_runs_loses_no_label() {
-        let made = DataSource::Synthetic { what: "house numbers v1".into(), reason: "asked for".into() };
-        let synthetic = RunResult { data_source: made, ..test_result("svhn", "128", "cnn", 0, 10.0) };
+        let made = "91000 images of SYNTHETIC house numbers v1";
+        let synthetic = RunResult { trained_on: made.into(), ..test_result("svhn", "128", "cnn", 0, 10.0) };
         let hub = DataSource::Hub { repository: "a/b".into(), commit: "c".into() };
-        let paper = RunResult { budget: "paper".into(), data_source: hub, ..synthetic.clone() };
+        let paper = RunResult {
+            budget: "paper".into(),
+            trained_on: "230755 images of a/b@c".into(),
+            data_source: hub,
+            ..synthetic.clone()
+        };
         let runs = [synthetic, paper].map(|result| (RunDir::new("none"), result));
         let note = note_of_all(&runs.iter().collect::<Vec<_>>());
         assert_eq!(
             note,
-            "budget paper and quick, scaled down; 55000 training images, SYNTHETIC house numbers v1 and 55000 training images, hub a/b"
+            "budget paper and quick, scaled down; 230755 images of a/b@c and 91000 images of SYNTHETIC house numbers v1 (embedded)"
         );
         assert_eq!(
             note_of_all(&[&runs[0]]),
-            "budget quick, scaled down; 55000 training images, SYNTHETIC house numbers v1"
+            "budget quick, scaled down; 91000 images of SYNTHETIC house numbers v1 (embedded)"
         );
     }
 

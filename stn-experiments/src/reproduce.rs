@@ -1,6 +1,7 @@
 //! A sweep over an experiment's cells and seeds: what is finished is skipped, what was stopped goes on, and the rest is trained.
 
 use crate::budget::{Budget, Changes};
+use crate::cells::Training;
 use crate::data::Source;
 use crate::data::svhn::TrainingSplit;
 use crate::experiments::Experiment;
@@ -204,9 +205,13 @@ pub fn sweep(request: &Request, perform: impl Fn(&Run) -> Result<Status>, stop: 
     }
 
     // What other shards or earlier commands have finished in the same place belongs into the table too.
-    let here = finished.iter().map(|(dir, _)| dir.path().to_path_buf()).collect::<Vec<_>>();
+    let here: Vec<RunResult> = finished.iter().map(|(_, result)| result.clone()).collect();
     let others = if root.is_dir() { report::finished_runs(&root)? } else { Vec::new() };
-    finished.extend(others.into_iter().filter(|(dir, _)| !here.iter().any(|path| path == dir.path())));
+    // A run that counted as finished in another folder may lie here too.
+    let same = |a: &RunResult, b: &RunResult| {
+        Training::of(a) == Training::of(b) && (&a.data, &a.model, a.seed) == (&b.data, &b.model, b.seed)
+    };
+    finished.extend(others.into_iter().filter(|(_, result)| !here.iter().any(|other| same(other, result))));
     finished.sort_by(|a, b| a.0.path().cmp(b.0.path()));
     if finished.is_empty() {
         crate::say!("no run is finished: there is no table to show");
@@ -235,10 +240,11 @@ fn print_result(prefix: &str, experiment: &dyn Experiment, result: &RunResult, d
         result.val_error_percent.map_or(String::new(), |error| format!(", validation {:.2} %", measure.of(error)));
     let paper = result.paper_error_percent.map_or("not given".into(), |error| format!("{:.1} %", measure.of(error)));
     crate::say!(
-        "  {prefix}test {} {:.2} %{spread}{validation} (budget {}; {}); the paper's: {paper}; {:.1} minutes; {}\n",
+        "  {prefix}test {} {:.2} %{spread}{validation} (budget {}; {}; {}); the paper's: {paper}; {:.1} minutes; {}\n",
         measure.noun(),
         measure.of(result.error_percent),
         result.budget_label(),
+        result.trained_on,
         result.data_source,
         result.seconds / 60.0,
         dir.path().display()
@@ -249,11 +255,14 @@ fn next_steps(request: &Request) -> String {
     match request.budget.name.as_str() {
         "paper" => "next: `cargo stn report` on several seeds' runs".into(),
         "full" => "next: --seeds 0,1,2 for the spread, or --budget paper for the paper's own schedule".into(),
-        _ => format!(
-            "next: other cells (`cargo stn list {}`) with --data and --model; more seeds with --seeds 0,1,2;\n      \
-             our full schedule with --budget full; one image through a transformer with `cargo stn look <run>`",
-            request.experiment.id()
-        ),
+        _ => {
+            let id = request.experiment.id();
+            let look = if id == "mnist" { "; one image through a transformer with `cargo stn look <run>`" } else { "" };
+            format!(
+                "next: other cells (`cargo stn list {id}`) with --data and --model; more seeds with --seeds 0,1,2;\n      \
+                 our full schedule with --budget full{look}"
+            )
+        }
     }
 }
 

@@ -124,8 +124,8 @@ pub struct RunResult {
     pub batch: usize,
     /// Steps, optimiser and schedule in words.
     pub training: String,
-    /// How many images it was trained on, before any distortion.
-    pub train_images: usize,
+    /// What it was trained on, in words: how many images of which set, and with what a network began that does not begin at random.
+    pub trained_on: String,
     /// Seconds of training, validation included, without the test.
     pub seconds: f64,
     /// Where the images came from.
@@ -179,8 +179,8 @@ pub trait Trial: Task {
 pub struct Origin<'a> {
     /// Where they came from.
     pub source: &'a DataSource,
-    /// How many training images there are.
-    pub train_images: usize,
+    /// How many training images of which set, in words: runs that differ in it are not averaged.
+    pub trained_on: &'a str,
     /// SHA-256 of the undistorted training images.
     pub train_identity: &'a str,
     /// SHA-256 of the undistorted test images.
@@ -190,10 +190,16 @@ pub struct Origin<'a> {
 }
 
 impl RunResult {
-    /// Whether it was trained shorter, or with smaller networks, than the paper says.
+    /// Whether it was trained shorter, or with smaller networks, than the paper says; where the paper does not say, than our full schedule.
     pub fn scaled_down(&self) -> bool {
         let of_paper = experiments::named(&self.experiment).ok().and_then(Experiment::paper_training);
-        self.budget != "paper" && of_paper.is_some()
+        self.budget != "paper" && (self.budget != "full" || of_paper.is_some())
+    }
+
+    /// What it was trained on, and whether that was the copy in this program.
+    pub fn images_label(&self) -> String {
+        let embedded = matches!(self.data_source, DataSource::Embedded { .. });
+        format!("{}{}", self.trained_on, if embedded { " (embedded)" } else { "" })
     }
 
     /// The budget, and whether that is less than the paper's: `quick, scaled down`.
@@ -250,6 +256,10 @@ impl Run<'_> {
             return Ok(Status::Already(result, dir));
         }
         let _lock = dir.lock()?;
+        // Another process may have finished it in between.
+        if let Some(result) = dir.result::<RunResult>()? {
+            return Ok(Status::Already(result, dir));
+        }
 
         let seconds = match train(trial, vars, budget, self.cadence, &dir, stop)? {
             Outcome::Interrupted { step } => return Ok(Status::Interrupted { step }),
@@ -277,7 +287,7 @@ impl Run<'_> {
             steps: budget.steps,
             batch: budget.batch,
             training: budget.describe(),
-            train_images: origin.train_images,
+            trained_on: origin.trained_on.into(),
             seconds,
             data_source: origin.source.clone(),
             device: config.settings.device,

@@ -30,7 +30,7 @@ fn fails(home: &Path, args: &str) -> String {
 const SMALL: &str = "reproduce mnist --model st-fcn-aff --steps 24 --checkpoint-every 5 --offline";
 
 fn run_dir(out: &Path) -> PathBuf {
-    out.join("mnist/custom-24/R/st-fcn-aff/seed-0")
+    out.join("mnist/custom-quick-24/R/st-fcn-aff/seed-0")
 }
 
 #[test]
@@ -163,9 +163,13 @@ fn a_run_leaves_what_it_promises_and_is_not_repeated() {
     let run_dir = run_dir(&home.path().join("runs"));
     let json = |name: &str| -> Value { serde_json::from_slice(&fs::read(run_dir.join(name)).unwrap()).unwrap() };
     let result = json("result.json");
-    for (key, expected) in
-        [("experiment", "mnist"), ("data", "R"), ("model", "st-fcn-aff"), ("budget", "custom-24"), ("device", "cpu")]
-    {
+    for (key, expected) in [
+        ("experiment", "mnist"),
+        ("data", "R"),
+        ("model", "st-fcn-aff"),
+        ("budget", "custom-quick-24"),
+        ("device", "cpu"),
+    ] {
         assert_eq!(result[key], expected, "{key}");
     }
     assert_eq!((&result["seed"], &result["steps"]), (&Value::from(0), &Value::from(24)));
@@ -178,13 +182,13 @@ fn a_run_leaves_what_it_promises_and_is_not_repeated() {
     assert_eq!(config["settings"]["budget"]["steps"], 24);
     assert_eq!(config["versions"]["candle-core"], "0.11.1");
 
-    let report = home.path().join("runs/mnist/custom-24/report");
+    let report = home.path().join("runs/mnist/custom-quick-24/report");
     let text = fs::read_to_string(report.join("report.md")).unwrap();
     assert!(text.contains("embedded") && text.contains("scaled down"), "{text}");
     for figure in [
-        "custom-24-R-st-fcn-aff-seed-0-digits",
-        "custom-24-R-st-fcn-aff-seed-0-angles",
-        "custom-24-R-st-fcn-aff-seed-0-rotation",
+        "custom-quick-24-R-st-fcn-aff-seed-0-digits",
+        "custom-quick-24-R-st-fcn-aff-seed-0-angles",
+        "custom-quick-24-R-st-fcn-aff-seed-0-rotation",
         "error",
         "loss",
     ] {
@@ -224,7 +228,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     let args = "reproduce mnist --model st-fcn-aff --steps 100000 --offline --out runs";
     let mut child =
         stn(home.path()).args(args.split(' ')).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let checkpoint = home.path().join("runs/mnist/custom-100000/R/st-fcn-aff/seed-0/checkpoint.safetensors");
+    let checkpoint = home.path().join("runs/mnist/custom-quick-100000/R/st-fcn-aff/seed-0/checkpoint.safetensors");
     while !checkpoint.exists() {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before its first checkpoint");
         std::thread::sleep(Duration::from_millis(5));
@@ -247,7 +251,7 @@ fn addition_resumes_to_the_same_bits_and_shows_what_each_transformer_sees() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("| RTS | 2xST-FCN Aff |") && said.contains("(9.0) |"), "{said}");
 
-    let run_dir = |out: &str| home.path().join(out).join("addition/custom-24/RTS/2xst-fcn-aff/seed-0");
+    let run_dir = |out: &str| home.path().join(out).join("addition/custom-quick-24/RTS/2xst-fcn-aff/seed-0");
     let checkpoint = run_dir("killed").join("checkpoint.safetensors");
     let mut child = stn(home.path())
         .args(format!("{args} killed").split(' '))
@@ -273,9 +277,9 @@ fn addition_resumes_to_the_same_bits_and_shows_what_each_transformer_sees() {
         assert_eq!(result[key], expected, "{key}");
     }
     assert_eq!(result["error_percent_draws"].as_array().map(Vec::len), Some(10));
-    let report = home.path().join("whole/addition/custom-24/report");
+    let report = home.path().join("whole/addition/custom-quick-24/report");
     let text = fs::read_to_string(report.join("report.md")).unwrap();
-    let figure = "custom-24-addition-2xst-fcn-aff-seed-0";
+    let figure = "custom-quick-24-addition-2xst-fcn-aff-seed-0";
     assert!(text.contains(&format!("({figure}.png)")) && text.contains("transformer 2:"), "{text}");
     assert!(fs::metadata(report.join(format!("{figure}.svg"))).unwrap().len() > 1000);
 
@@ -325,7 +329,9 @@ fn shards_train_their_own_part() {
     let home = tempfile::tempdir().unwrap();
     let args = "reproduce mnist --model fcn --seeds 0,1,2 --steps 2 --offline --out runs --shard 1/3";
     assert!(run(home.path(), args).status.success());
-    let seeds: Vec<_> =
-        fs::read_dir(home.path().join("runs/mnist/custom-2/R/fcn")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let seeds: Vec<_> = fs::read_dir(home.path().join("runs/mnist/custom-quick-2/R/fcn"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     assert_eq!(seeds, ["seed-1"]);
 }

@@ -1,7 +1,6 @@
 //! `stn eval`: a run's test error, measured again.
 
 use super::SourceArgs;
-use crate::cells::Training;
 use crate::experiments::{self, Evaluation};
 use crate::metrics::Spread;
 use crate::record::RunDir;
@@ -20,7 +19,7 @@ pub(super) fn eval(run: &RunDir, source: SourceArgs) -> Result<()> {
         crate::say!(
             "{label} on {data}, seed {seed}, budget {}; trained on {}",
             result.budget_label(),
-            Training::of(result).on
+            result.images_label()
         );
     }
     crate::say!("test error {spread} % (mean ± standard deviation of {} draws)", spread.count);

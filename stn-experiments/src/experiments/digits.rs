@@ -16,6 +16,8 @@ pub struct Digits {
     pub test: Dataset,
     /// Where they came from.
     pub source: DataSource,
+    /// How many are trained on, in words.
+    pub trained_on: String,
     /// SHA-256 of the training images.
     pub train_identity: String,
     /// SHA-256 of the test images.
@@ -45,12 +47,21 @@ impl Digits {
             (mnist.train, None)
         };
         let (train_identity, test_identity) = (train.identity(), mnist.test.identity());
-        Ok(Self { train, validation, test: mnist.test, source: mnist.source, train_identity, test_identity })
+        let trained_on = format!("{} images of {}", train.len(), mnist.source.images());
+        Ok(Self {
+            trained_on,
+            train,
+            validation,
+            test: mnist.test,
+            source: mnist.source,
+            train_identity,
+            test_identity,
+        })
     }
 
     /// What a run's records say of the images; `protocol` says in words how validation and test sets are drawn from them.
     pub fn origin<'a>(&'a self, protocol: &'a str) -> Origin<'a> {
-        let Self { source, train_identity, test_identity, .. } = self;
-        Origin { source, train_images: self.train.len(), train_identity, test_identity, protocol }
+        let Self { source, trained_on, train_identity, test_identity, .. } = self;
+        Origin { source, trained_on, train_identity, test_identity, protocol }
     }
 }

@@ -26,8 +26,9 @@ use rand_chacha::ChaCha8Rng;
 use shards::Shards;
 use synthetic::{CLASSES, COUNTS, VERSION};
 
-/// The hub's repository. No commit of it is known that could be pinned: the one that the hub answers is recorded.
-pub const REPOSITORY: Repository = Repository::dataset("bentrevett/caltech-ucsd-birds-200-2011", "main");
+/// The hub's repository, pinned.
+pub const REPOSITORY: Repository =
+    Repository::dataset("bentrevett/caltech-ucsd-birds-200-2011", "1ef09e021b0b65b40337f6f285909656f407f6e0");
 /// The folder of the repository.
 const FOLDER: &str = "data";
 
@@ -113,7 +114,12 @@ impl BirdSet {
         self.pictures.identity(&self.indices)
     }
 
-    /// Counts the classes: the highest label, and one.
+    /// Counts the classes that there are pictures of.
+    pub fn species(&self) -> usize {
+        (0..self.len()).map(|i| self.label(i)).collect::<std::collections::BTreeSet<_>>().len()
+    }
+
+    /// Counts the classes of a network that names them: the highest label, and one.
     pub fn classes(&self) -> usize {
         (0..self.len()).map(|i| self.label(i) as usize + 1).max().unwrap_or(0)
     }

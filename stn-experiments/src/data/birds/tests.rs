@@ -193,3 +193,32 @@ fn the_checksum_is_that_of_labels_and_pixels_in_their_order() -> Result<()> {
     assert_eq!(birds.test.identity()?, hex(&hash.finalize()));
     Ok(())
 }
+
+/// The way from the hub's files to the sets. No network is touched: the files are in the cache.
+#[test]
+fn the_hubs_files_become_sets() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let hub = Hub::new("http://127.0.0.1:9", home.path().join("hub"));
+    let rows = |labels: std::ops::Range<i64>| -> Result<Vec<u8>> {
+        let image = |label: i64| encoded(RgbImage::from_pixel(30, 20, Rgb([label as u8; 3])), ImageFormat::Png);
+        let rows = labels.map(|label| Ok(row(&image(label)?, label, [0.0, 0.0, 15.0, 10.0])));
+        parquet(&rows.collect::<Result<Vec<_>>>()?, "float")
+    };
+    let put = |name: &str, bytes: &[u8]| hub.put(&REPOSITORY, FOLDER, name, bytes);
+    put("train-00000-of-00002.parquet", &rows(0..6)?)?;
+    put("test-00000-of-00001.parquet", &rows(2..5)?)?;
+    // A shard is missing: creatures stand in where that is allowed.
+    let error = format!("{:#}", Birds::load(&hub, Source::Hub, true, true).unwrap_err());
+    assert!(error.contains("data/train-*.parquet is not in the cache"), "{error}");
+    assert!(Birds::load(&hub, Source::Auto, true, true)?.source.to_string().starts_with("SYNTHETIC creatures"));
+
+    put("train-00001-of-00002.parquet", &rows(6..12)?)?;
+    let birds = Birds::load(&hub, Source::Auto, true, true)?;
+    let validation = birds.validation.as_ref().expect("held out");
+    assert_eq!((birds.train.len(), validation.len(), birds.test.len()), (10, 2, 3));
+    assert_eq!((birds.train.species(), birds.train.classes(), birds.test.species()), (10, 11, 3));
+    assert_eq!(birds.source.images(), format!("{}@{}", REPOSITORY.id, &REPOSITORY.revision[..7]));
+    assert_eq!(Birds::test_from_hub(&hub, true)?.0.identity()?, birds.test.identity()?);
+    assert!(Birds::load(&hub, Source::Embedded, true, true)?.source.images().contains("SYNTHETIC"));
+    Ok(())
+}

@@ -49,4 +49,22 @@ impl Hub {
         let snapshot = self.snapshot(repository);
         snapshot.map_or(Vec::new(), |(dir, _)| shards_in(&dir.join(folder), "parquet", folder, split))
     }
+
+    /// Puts a file into the cache as a hub client does where there are no links.
+    #[cfg(test)]
+    pub(in crate::data) fn put(
+        &self,
+        repository: &Repository,
+        folder: &str,
+        name: &str,
+        bytes: &[u8],
+    ) -> anyhow::Result<()> {
+        use sha2::{Digest, Sha256};
+        let (snapshot, _) = self.snapshot(repository).unwrap();
+        fs::create_dir_all(snapshot.join(folder))?;
+        fs::create_dir_all(self.blobs(repository))?;
+        fs::write(snapshot.join(folder).join(name), bytes)?;
+        let blob = self.blobs(repository).join(crate::data::hex(&Sha256::digest(bytes)));
+        Ok(fs::write(blob, bytes)?)
+    }
 }

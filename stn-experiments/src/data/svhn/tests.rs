@@ -183,16 +183,6 @@ fn a_number_that_makes_no_sense_is_left_out_and_many_are_an_error() -> Result<()
     Ok(())
 }
 
-/// Puts a file into the hub's cache as a hub client does where there are no links.
-fn cache(hub: &Hub, name: &str, bytes: &[u8]) -> Result<()> {
-    let folder = hub.cache.join(format!("datasets--{}", REPOSITORY.id.replace('/', "--")));
-    let path = folder.join("snapshots").join(REPOSITORY.revision).join(FOLDER).join(name);
-    std::fs::create_dir_all(path.parent().unwrap())?;
-    std::fs::create_dir_all(folder.join("blobs"))?;
-    std::fs::write(path, bytes)?;
-    Ok(std::fs::write(folder.join("blobs").join(hex(&Sha256::digest(bytes))), bytes)?)
-}
-
 /// The way from the hub's files to the sets. No network is touched: the files are in the cache.
 #[test]
 fn the_hubs_files_become_sets_that_outlive_them() -> Result<()> {
@@ -200,9 +190,14 @@ fn the_hubs_files_become_sets_that_outlive_them() -> Result<()> {
     let hub = Hub::new("http://127.0.0.1:9", home.path().join("hub"));
     let numbers = |level: u8, n: usize| file(&[&vec![(plain(level), vec![digit(level % 10, 2)]); n]]);
     let six: Vec<DigitBox> = (0..6).map(|i| digit(i, 6 * i32::from(i))).collect();
-    cache(&hub, "train-00000-of-00002.parquet", &numbers(11, 12))?;
-    cache(&hub, "train-00001-of-00002.parquet", &numbers(22, 8))?;
-    cache(&hub, "test-00000-of-00001.parquet", &file(&[&[(plain(33), vec![digit(3, 2)]), (plain(44), six)]]))?;
+    hub.put(&REPOSITORY, FOLDER, "train-00000-of-00002.parquet", &numbers(11, 12))?;
+    hub.put(&REPOSITORY, FOLDER, "train-00001-of-00002.parquet", &numbers(22, 8))?;
+    hub.put(
+        &REPOSITORY,
+        FOLDER,
+        "test-00000-of-00001.parquet",
+        &file(&[&[(plain(33), vec![digit(3, 2)]), (plain(44), six)]]),
+    )?;
     let load = |source, split| Svhn::load(&hub, source, true, 64, split);
 
     // Without its extra images a set is not whole, and synthetic ones are not asked for.
@@ -217,7 +212,7 @@ fn the_hubs_files_become_sets_that_outlive_them() -> Result<()> {
     assert_eq!((repository.as_str(), commit.as_str()), (REPOSITORY.id, REPOSITORY.revision));
 
     // The extra images go before those of train: the validation images stay the same.
-    cache(&hub, "extra-00000-of-00001.parquet", &numbers(55, 5))?;
+    hub.put(&REPOSITORY, FOLDER, "extra-00000-of-00001.parquet", &numbers(55, 5))?;
     let all = load(Source::Hub, TrainingSplit::All)?;
     assert_eq!((all.train.len(), all.train.get(0).0[0], all.train.get(5).0[0]), (23, 55, 11));
     assert_eq!(all.validation.identity(), train.validation.identity());
@@ -237,8 +232,8 @@ fn a_file_that_makes_no_sense_is_an_error_with_any_source() -> Result<()> {
     let home = tempfile::tempdir()?;
     let hub = Hub::new("http://127.0.0.1:9", home.path().join("hub"));
     let flat = DigitBox { height: 0, ..digit(4, 2) };
-    cache(&hub, "train-00000-of-00001.parquet", &file(&[&[(plain(1), vec![flat])]]))?;
-    cache(&hub, "test-00000-of-00001.parquet", &file(&[&[(plain(2), vec![digit(3, 2)])]]))?;
+    hub.put(&REPOSITORY, FOLDER, "train-00000-of-00001.parquet", &file(&[&[(plain(1), vec![flat])]]))?;
+    hub.put(&REPOSITORY, FOLDER, "test-00000-of-00001.parquet", &file(&[&[(plain(2), vec![digit(3, 2)])]]))?;
     let error = format!("{:#}", Svhn::load(&hub, Source::Auto, true, 64, TrainingSplit::Train).unwrap_err());
     assert!(error.contains("1 of 1 numbers make no sense"), "{error}");
     Ok(())

@@ -137,9 +137,10 @@ fn perform(run: &Run, mnist: &Mnist, encoder: &TrainedEncoder, stop: &Stop) -> R
     let vars = SeededVarMap::new(run.seed);
     let localiser = localiser(vars.var_builder(DType::F32, &Device::Cpu).pp("transformer"))?;
     let identity = scenes.images.identity();
+    let trained_on = format!("{} images made of {}", scenes.images.len(), mnist.source.images());
     let origin = Origin {
         source: &mnist.source,
-        train_images: scenes.images.len(),
+        trained_on: &trained_on,
         train_identity: &identity,
         test_identity: TEST_IDENTITY,
         protocol: "a hundred training images of one class, chosen and placed by the seed; measured on the same images, last weights",

@@ -1,5 +1,6 @@
 //! What a network makes of test images: its answers, where its windows lie, and what is confused with what.
 
+use super::Setting;
 use crate::cells::Training;
 use crate::data::birds::{BirdSet, Crop, Truth};
 use crate::experiments::Experiment;
@@ -30,11 +31,29 @@ pub struct Answers {
     pub thetas: Vec<Vec<Vec<f32>>>,
 }
 
-/// A window's centre and half its side, along both axes.
+/// A window: its centre, and the ways from there to the middles of its right and of its lower edge.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Window {
     pub(super) centre: [f64; 2],
-    pub(super) half: [f64; 2],
+    pub(super) right: [f64; 2],
+    pub(super) down: [f64; 2],
+}
+
+impl Window {
+    /// The corners, from the upper left one clockwise.
+    pub(super) fn corners(&self) -> [(f64, f64); 4] {
+        let at = |r: f64, d: f64, axis: usize| self.centre[axis] + r * self.right[axis] + d * self.down[axis];
+        [(-1., -1.), (1., -1.), (1., 1.), (-1., 1.)].map(|(r, d)| (at(r, d, 0), at(r, d, 1)))
+    }
+}
+
+/// How far a window's centre may be from a part that it finds, along either axis: a quarter of the side of the paper's windows, which is half the image's. The same for
+/// windows of any size: one of the whole image finds nothing.
+const FINDS: f64 = 0.25;
+
+/// A class as figures and tables name it: species count from one, as CUB's own list does; creatures are what their head and tail are.
+pub(super) fn class_name(setting: Setting, label: u32) -> String {
+    if setting.is_synthetic() { format!("class {label}") } else { format!("species {}", label + 1) }
 }
 
 impl Answers {
@@ -118,14 +137,13 @@ impl Answers {
         100.0 * on.count() as f64 / self.truth.len().max(1) as f64
     }
 
-    /// The share of images in which two windows have their centres within a quarter of their sides of the two parts. None where parts are not known.
+    /// The share of images in which two windows have their centres within a quarter of the side of the paper's windows of the two parts. None where parts are not known.
     fn parts_found(&self, windows: &[Vec<Window>]) -> Option<f64> {
         if self.truth.is_empty() || self.truth.iter().any(|truth| truth.parts.len() != 2) {
             return None;
         }
-        let finds = |window: &Window, part: [f64; 2]| {
-            (0..2).all(|axis| (window.centre[axis] - part[axis]).abs() <= 0.5 * window.half[axis].abs())
-        };
+        let finds =
+            |window: &Window, part: [f64; 2]| (0..2).all(|axis| (window.centre[axis] - part[axis]).abs() <= FINDS);
         let found = self.truth.iter().zip(windows).filter(|(truth, windows)| {
             let [head, tail] = [0, 1].map(|part| windows.iter().map(move |window| finds(window, truth.parts[part])));
             // Another window for each.
@@ -142,7 +160,8 @@ pub(super) fn windows(model: BirdModel, thetas: &[Vec<f32>]) -> Result<Vec<Windo
     let affine = kind.affine(&Tensor::new(thetas.to_vec(), &Device::Cpu)?)?.to_vec3::<f32>()?;
     let window = |a: &Vec<Vec<f32>>| Window {
         centre: [f64::from(a[0][2]), f64::from(a[1][2])],
-        half: [f64::from(a[0][0].abs() + a[0][1].abs()), f64::from(a[1][0].abs() + a[1][1].abs())],
+        right: [f64::from(a[0][0]), f64::from(a[1][0])],
+        down: [f64::from(a[0][1]), f64::from(a[1][1])],
     };
     Ok(affine.iter().map(window).collect())
 }
@@ -150,7 +169,7 @@ pub(super) fn windows(model: BirdModel, thetas: &[Vec<f32>]) -> Result<Vec<Windo
 /// The windows before training.
 fn tiles(count: usize) -> Vec<Window> {
     let centres = stn_core::parallel::tiling(count / 2, 2);
-    let window = |c: &[f32]| Window { centre: [f64::from(c[0]), f64::from(c[1])], half: [0.5; 2] };
+    let window = |c: &[f32]| Window { centre: [f64::from(c[0]), f64::from(c[1])], right: [0.5, 0.0], down: [0.0, 0.5] };
     centres.chunks(2).map(window).collect()
 }
 
@@ -183,6 +202,27 @@ pub(super) fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> Stri
         let _ = writeln!(text, "| {budget} | {on} | {data} | {} | {} |", experiment.label(model), columns.join(" | "));
     }
     text
+}
+
+/// What each run confuses most often, for the report.
+pub(super) fn confused(experiment: &dyn Experiment, results: &[&RunResult]) -> String {
+    let mut text = String::new();
+    for result in results {
+        let listed = result.details.get("confusions").cloned().unwrap_or_default();
+        let listed: Vec<(u32, u32, usize)> = serde_json::from_value(listed).unwrap_or_default();
+        let Ok(setting) = result.data.parse::<Setting>() else { continue };
+        let name = |label| class_name(setting, label);
+        let pairs: Vec<String> = listed
+            .iter()
+            .map(|&(label, predicted, times)| format!("{} taken for {} ({times})", name(label), name(predicted)))
+            .collect();
+        if !pairs.is_empty() {
+            let RunResult { data, model, seed, .. } = result;
+            let label = experiment.label(model);
+            let _ = writeln!(text, "- {label} on {data}, {}, seed {seed}: {}", result.budget_label(), pairs.join("; "));
+        }
+    }
+    if text.is_empty() { text } else { format!("\n### What is confused most often\n\n{text}") }
 }
 
 #[cfg(test)]
@@ -221,12 +261,22 @@ mod tests {
     }
 
     #[test]
-    fn sizes_of_windows_count() -> Result<()> {
+    fn windows_lie_where_their_maps_take_them() -> Result<()> {
         let model = BirdModel::StCnn { windows: 2, kind: WindowKind::Affine, shared: false };
         let thetas = [vec![0.0, 0.3, 0.1, 0.2, 0.0, -0.4], vec![0.5, 0.0, 0.0, 0.0, 0.5, 0.0]];
         let windows = windows(model, &thetas)?;
-        assert!((windows[0].half[0] - 0.3).abs() < 1e-6 && (windows[0].centre[1] + 0.4).abs() < 1e-6);
-        assert_eq!(windows[1], Window { centre: [0.0; 2], half: [0.5; 2] });
+        // The first is turned by a quarter: its right edge lies below its centre.
+        let corners = [(-0.2, -0.6), (-0.2, -0.2), (0.4, -0.2), (0.4, -0.6)];
+        for ((x, y), (left, top)) in windows[0].corners().into_iter().zip(corners) {
+            assert!((x - left).abs() < 1e-6 && (y - top).abs() < 1e-6, "{:?}", windows[0].corners());
+        }
+        assert_eq!(windows[1], Window { centre: [0.0; 2], right: [0.5, 0.0], down: [0.0, 0.5] });
+
+        // Two windows of the whole image are near nothing.
+        let truth = Truth { bird: [-1.0, -1.0, 1.0, 1.0], parts: vec![[-0.4, 0.4], [0.4, -0.4]] };
+        let whole = Window { centre: [0.0; 2], right: [1.0, 0.0], down: [0.0, 1.0] };
+        let found = Answers { truth: vec![truth], ..answers() };
+        assert_eq!(found.parts_found(&[vec![whole; 2]]), Some(0.0));
         Ok(())
     }
 }

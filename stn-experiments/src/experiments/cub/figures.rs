@@ -1,14 +1,14 @@
 //! Where the windows of a run lie, what they see, and what is confused with what.
 
 use super::Setting;
-use super::evaluation::{Window, windows};
+use super::evaluation::{Window, class_name, windows};
 use super::samples::images;
+use crate::data::Hub;
 use crate::data::birds::{BirdSet, Birds};
-use crate::data::{DataSource, Hub};
 use crate::figures::{Figure, both, note};
 use crate::models::birds::BirdModel;
 use crate::record::RunDir;
-use crate::run::{RunResult, SAMPLES_FILE};
+use crate::run::{Config, RunResult, SAMPLES_FILE};
 use anyhow::{Context, Result};
 use candle_core::{Device, IndexOp, Tensor};
 use std::collections::HashMap;
@@ -33,16 +33,22 @@ pub(super) fn all(folder: &Path, run: &RunDir, result: &RunResult) -> Result<Vec
     }
     let samples = run.load_tensors(SAMPLES_FILE)?;
     let (model, setting): (BirdModel, Setting) = (result.model.parse()?, result.data.parse()?);
-    let sheet = Sheet { folder, samples: &samples, model, setting, result };
+    let test_identity = Config::of(run)?.settings.test_identity;
+    let sheet = Sheet { folder, samples: &samples, model, setting, test_identity, result };
     let figures = [sheet.windows()?, sheet.heat()?, sheet.crops()?, sheet.confusions()?];
     Ok(figures.into_iter().flatten().collect())
 }
 
-/// The test images that the hub's cache holds, and their commit. A report has many runs, and to check the files takes a while:
+/// The test images that the hub's cache holds, and their checksum. A report has many runs, and to check the files takes a while:
 /// they are loaded once.
-fn photographs() -> Option<&'static (BirdSet, DataSource)> {
-    static CACHED: OnceLock<Option<(BirdSet, DataSource)>> = OnceLock::new();
-    CACHED.get_or_init(|| Birds::test_from_hub(&Hub::from_env(), true).ok()).as_ref()
+fn photographs() -> Option<&'static (BirdSet, String)> {
+    static CACHED: OnceLock<Option<(BirdSet, String)>> = OnceLock::new();
+    let load = || {
+        let (test, _) = Birds::test_from_hub(&Hub::from_env(), true).ok()?;
+        let identity = test.identity().ok()?;
+        Some((test, identity))
+    };
+    CACHED.get_or_init(load).as_ref()
 }
 
 struct Sheet<'a> {
@@ -50,6 +56,7 @@ struct Sheet<'a> {
     samples: &'a HashMap<String, Tensor>,
     model: BirdModel,
     setting: Setting,
+    test_identity: String,
     result: &'a RunResult,
 }
 
@@ -99,8 +106,8 @@ impl Sheet<'_> {
         if self.setting.is_synthetic() {
             return Ok(None);
         }
-        let Some((test, source)) = photographs() else { return Ok(None) };
-        if *source != self.result.data_source || indices.iter().any(|&i| i as usize >= test.len()) {
+        let Some((test, identity)) = photographs() else { return Ok(None) };
+        if *identity != self.test_identity || indices.iter().any(|&i| i as usize >= test.len()) {
             return Ok(None); // another copy of the set
         }
         let pixels = images(test, self.setting.crop(), &indices)?;
@@ -152,12 +159,14 @@ impl Sheet<'_> {
             return Ok(None);
         };
         let Some((count, kind)) = self.model.windows() else { return Ok(None) };
-        let (mut items, side): (Vec<Item>, _) = (Vec::new(), pixels.dim(3)?);
+        // As large as a stream gets them: of a window of another size it sees no more detail.
+        let (mut items, side): (Vec<Item>, _) = (Vec::new(), self.setting.input());
         for (i, &index) in indices.iter().take(CROPPED).enumerate() {
             let image = pixels.i(i)?;
             let affine = kind.affine(&thetas.i(index as usize)?)?;
             let grid = affine_grid(&affine, (side, side), true)?;
-            let seen = grid_sample(&image.unsqueeze(0)?, &grid, GridSampleConfig::new(true))?;
+            // Beyond the image the network, whose pixels are around zero, finds grey.
+            let seen = (grid_sample(&(image.unsqueeze(0)? - 0.5)?, &grid, GridSampleConfig::new(true))? + 0.5)?;
             items.push((image, outlines(&self.windows_of(index)?), String::new()));
             for window in 0..count {
                 items.push((seen.i(window)?, Vec::new(), format!("window {}", window + 1)));
@@ -175,10 +184,9 @@ impl Sheet<'_> {
         let mut items: Vec<Item> = Vec::new();
         for (i, row) in confusions.to_vec2::<u32>()?.iter().take(pixels.dim(0)? / 2).enumerate() {
             let [label, predicted, times] = row[..] else { continue };
-            // Labels count from zero, species from one.
-            let (label, predicted) = (label + 1, predicted + 1);
+            let (label, predicted) = (class_name(self.setting, label), class_name(self.setting, predicted));
             items.push((pixels.i(2 * i)?, Vec::new(), format!("{label}, taken for {predicted} ({times} times)")));
-            items.push((pixels.i(2 * i + 1)?, Vec::new(), format!("{predicted}")));
+            items.push((pixels.i(2 * i + 1)?, Vec::new(), predicted));
         }
         self.draw("confusions", "the most confused classes", private, 4, 150., &items)
     }
@@ -186,23 +194,20 @@ impl Sheet<'_> {
 
 /// Windows as outlines, each in its colour.
 fn outlines(windows: &[Window]) -> Vec<Outline> {
-    let outline = |(kind, window): (usize, &Window)| {
-        let ([x, y], [w, h]) = (window.centre, window.half);
-        Outline { corners: [(x - w, y - h), (x + w, y - h), (x + w, y + h), (x - w, y + h)], kind }
-    };
-    windows.iter().enumerate().map(outline).collect()
+    windows.iter().enumerate().map(|(kind, window)| Outline { corners: window.corners(), kind }).collect()
 }
 
 /// How often a centre lies where, white for never and dark for most often, and the mean window.
 fn heat_map(windows: &[Window]) -> Result<(Tensor, Window)> {
     let mut cells = vec![0f32; CELLS * CELLS];
-    let (mut mean, n) = (Window { centre: [0.0; 2], half: [0.0; 2] }, windows.len().max(1) as f64);
+    let (mut mean, n) = (Window { centre: [0.0; 2], right: [0.0; 2], down: [0.0; 2] }, windows.len().max(1) as f64);
     for window in windows {
         let cell = |v: f64| ((v + 1.0) / 2.0 * CELLS as f64).clamp(0.0, CELLS as f64 - 1.0) as usize;
         cells[cell(window.centre[1]) * CELLS + cell(window.centre[0])] += 1.0;
         for axis in 0..2 {
             mean.centre[axis] += window.centre[axis] / n;
-            mean.half[axis] += window.half[axis] / n;
+            mean.right[axis] += window.right[axis] / n;
+            mean.down[axis] += window.down[axis] / n;
         }
     }
     let most = cells.iter().copied().fold(1.0, f32::max);
@@ -218,11 +223,11 @@ mod tests {
 
     #[test]
     fn heat_is_where_the_centres_are() -> Result<()> {
-        let window = |x, y| Window { centre: [x, y], half: [0.5, 0.5] };
+        let window = |x, y| Window { centre: [x, y], right: [0.5, 0.0], down: [0.0, 0.5] };
         let (map, mean) = heat_map(&[window(-0.99, 0.0), window(-0.99, 0.0), window(0.99, 0.5), window(3.0, -3.0)])?;
         let map = map.to_vec2::<f32>()?;
         assert!((map[16][0] - 0.1).abs() < 1e-6 && map[24][31] < 0.5 && map[0][31] < 0.5 && map[5][5] == 1.0);
-        assert!((mean.centre[0] - 0.5025).abs() < 1e-9 && mean.half == [0.5, 0.5]);
+        assert!((mean.centre[0] - 0.5025).abs() < 1e-9 && (mean.right, mean.down) == ([0.5, 0.0], [0.0, 0.5]));
         Ok(())
     }
 }

@@ -172,6 +172,7 @@ struct Numbers {
     train_identity: String,
     test_identity: String,
     /// What the records say of them in words.
+    trained_on: String,
     protocol: String,
 }
 
@@ -187,7 +188,8 @@ impl Numbers {
         let protocol = format!(
             "{numbers} shuffled every epoch, as they are; left out: {of_train} of them and {of_test} test numbers; test error of whole numbers, last weights"
         );
-        Self { svhn, train_identity, test_identity, protocol }
+        let trained_on = format!("{} images of {}", svhn.train.len(), svhn.source.images());
+        Self { svhn, train_identity, test_identity, trained_on, protocol }
     }
 
     fn counts(&self) -> String {
@@ -221,7 +223,7 @@ fn perform(run: &Run, config: SvhnConfig, numbers: &Numbers, stop: &Stop) -> Res
     ];
     let origin = Origin {
         source: &numbers.svhn.source,
-        train_images: numbers.svhn.train.len(),
+        trained_on: &numbers.trained_on,
         train_identity: &numbers.train_identity,
         test_identity: &numbers.test_identity,
         protocol: &numbers.protocol,
@@ -283,7 +285,7 @@ mod tests {
         };
         let (status, whole) = run("whole", &Stop::new())?;
         let Status::Finished(result) = status else { panic!("{status:?}") };
-        assert_eq!(result.train_images, 36, "a tenth is held out");
+        assert!(result.trained_on.starts_with("36 images of SYNTHETIC house numbers"), "{}", result.trained_on);
         assert!(result.val_error_percent.is_some() && result.details.contains_key("length_error_percent"));
 
         let stop = Stop::new();
