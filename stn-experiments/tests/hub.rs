@@ -159,6 +159,17 @@ fn a_cache_of_copies_is_verified_too() {
     assert_eq!(std::fs::read(&file).unwrap(), bytes);
 }
 
+/// What cannot be kept is told from what cannot be fetched by the cause, which the hub's client must not swallow.
+#[test]
+fn a_cache_that_cannot_be_written_is_the_disks_fault() {
+    let (server, folder) = (server(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("file");
+    std::fs::write(&file, "no folder").unwrap();
+    let error = server.hub(&file.join("cache")).file(&SET, TRAIN, false).unwrap_err();
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    assert!(causes.any(|cause| cause.kind() == std::io::ErrorKind::NotADirectory), "{error:#}");
+}
+
 #[test]
 fn missing_shards_are_named() {
     let cache = tempfile::tempdir().unwrap();
