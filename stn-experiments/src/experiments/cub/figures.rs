@@ -167,6 +167,9 @@ impl Sheet<'_> {
             let grid = affine_grid(&affine, (side, side), true)?;
             // Beyond the image the network, whose pixels are around zero, finds grey.
             let seen = (grid_sample(&(image.unsqueeze(0)? - 0.5)?, &grid, GridSampleConfig::new(true))? + 0.5)?;
+            // Each pixel larger, so that the pictures are of one size.
+            let (height, width) = (pixels.dim(2)?, pixels.dim(3)?);
+            let seen = if side == width { seen } else { seen.upsample_nearest2d(height, width)? };
             items.push((image, outlines(&self.windows_of(index)?), String::new()));
             for window in 0..count {
                 items.push((seen.i(window)?, Vec::new(), format!("window {}", window + 1)));
