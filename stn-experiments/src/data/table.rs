@@ -101,6 +101,16 @@ impl Table {
         })
     }
 
+    /// The names of a label's classes, which the hub keeps in the file's metadata; none where the file does not say.
+    pub fn class_names(&self, column: &str) -> Vec<String> {
+        let pairs = self.reader.metadata().file_metadata().key_value_metadata();
+        let text = pairs.and_then(|pairs| pairs.iter().find(|pair| pair.key == "huggingface")?.value.clone());
+        let Some(Ok(says)) = text.map(|text| serde_json::from_str::<serde_json::Value>(&text)) else {
+            return Vec::new();
+        };
+        serde_json::from_value(says["info"]["features"][column]["names"].clone()).unwrap_or_default()
+    }
+
     /// Counts the row groups.
     pub fn groups(&self) -> usize {
         self.reader.num_row_groups()

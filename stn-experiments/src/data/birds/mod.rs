@@ -114,6 +114,11 @@ impl BirdSet {
         self.pictures.identity(&self.indices)
     }
 
+    /// The names of the classes; none where the hub's files do not say them.
+    pub fn class_names(&self) -> Vec<String> {
+        self.pictures.class_names()
+    }
+
     /// Counts the classes that there are pictures of.
     pub fn species(&self) -> usize {
         (0..self.len()).map(|i| self.label(i)).collect::<std::collections::BTreeSet<_>>().len()

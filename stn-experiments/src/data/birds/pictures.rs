@@ -71,6 +71,14 @@ impl Pictures {
         }
     }
 
+    /// The names of the classes; none where the files do not say them.
+    pub fn class_names(&self) -> Vec<String> {
+        match &*self.origin {
+            Origin::Shards(shards) => shards.class_names().iter().map(|name| plain(name)).collect(),
+            Origin::Creatures(..) => (0..CLASSES).map(super::synthetic::class_name).collect(),
+        }
+    }
+
     /// The class of a picture.
     pub fn label(&self, i: usize) -> u32 {
         match &*self.origin {
@@ -170,4 +178,10 @@ fn scaled(picture: RgbImage, short: usize) -> Result<RgbImage> {
     }
     let side = |n: u32| ((u64::from(n) * short as u64 + u64::from(smaller) / 2) / u64::from(smaller)) as u32;
     Ok(resize(&picture, side(width), side(height), FilterType::CatmullRom))
+}
+
+/// A name of the hub's as one says it: `001.Black_footed_Albatross` is `Black footed Albatross`.
+fn plain(name: &str) -> String {
+    let name = name.split_once('.').filter(|(number, _)| number.parse::<u32>().is_ok()).map_or(name, |(_, name)| name);
+    name.replace('_', " ")
 }

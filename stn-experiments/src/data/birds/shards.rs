@@ -68,6 +68,11 @@ impl Shards {
         Ok(Self { tables, places, labels, boxes, recent: Mutex::default() })
     }
 
+    /// The names of the classes as the hub has them, `001.Black_footed_Albatross`; none where it does not say.
+    pub(super) fn class_names(&self) -> Vec<String> {
+        self.tables.first().map_or(Vec::new(), |table| table.class_names("label"))
+    }
+
     pub(super) fn labels(&self) -> &[u32] {
         &self.labels
     }

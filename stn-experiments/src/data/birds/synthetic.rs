@@ -61,6 +61,11 @@ struct Bar {
     flat: bool,
 }
 
+/// Names a class of creatures.
+pub fn class_name(class: usize) -> String {
+    format!("{} flat on the head, {} on the tail", class / COUNTED, class % COUNTED)
+}
+
 /// Draws creature `index` of a split (0 for training, 1 for testing); classes take turns.
 pub fn creature(split: u64, index: u64) -> Creature {
     let rng = &mut rng(0, Purpose::Creature, split, index);

@@ -4,6 +4,7 @@ use crate::data::table::Table;
 use bytes::Bytes;
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, RgbaImage};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType, Int32Type, Int64Type};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
@@ -29,7 +30,11 @@ fn parquet(rows: &[Row], number: &str) -> Result<Vec<u8>> {
         "message schema {{ optional group image {{ optional binary bytes; optional binary path (STRING); }} optional int64 label;
          optional group bbox (LIST) {{ repeated group list {{ optional {number} element; }} }} }}"
     ))?;
-    let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(WriterProperties::new()))?;
+    let says =
+        r#"{"info": {"features": {"label": {"names": ["001.Black_footed_Albatross", "a.b"], "_type": "ClassLabel"}}}}"#;
+    let says = KeyValue { key: "huggingface".into(), value: Some(says.into()) };
+    let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![says])).build();
+    let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties))?;
     let mut group = writer.next_row_group()?;
     let levels = |there: fn(&Row) -> bool, complete: i16| -> Vec<i16> {
         rows.iter().map(|row| if there(row) { complete } else { 0 }).collect()
@@ -218,6 +223,7 @@ fn the_hubs_files_become_sets() -> Result<()> {
     assert_eq!((birds.train.len(), validation.len(), birds.test.len()), (10, 2, 3));
     assert_eq!((birds.train.species(), birds.train.classes(), birds.test.species()), (10, 11, 3));
     assert_eq!(birds.source.images(), format!("{}@{}", REPOSITORY.id, &REPOSITORY.revision[..7]));
+    assert_eq!(birds.test.class_names(), ["Black footed Albatross", "a.b"]);
     assert_eq!(Birds::test_from_hub(&hub, true)?.0.identity()?, birds.test.identity()?);
     assert!(Birds::load(&hub, Source::Embedded, true, true)?.source.images().contains("SYNTHETIC"));
     Ok(())

@@ -1,6 +1,5 @@
 //! What a network makes of test images: its answers, where its windows lie, and what is confused with what.
 
-use super::Setting;
 use crate::cells::Training;
 use crate::data::birds::{BirdSet, Crop, Truth};
 use crate::experiments::Experiment;
@@ -51,9 +50,10 @@ impl Window {
 /// windows of any size: one of the whole image finds nothing.
 const FINDS: f64 = 0.25;
 
-/// A class as figures and tables name it: species count from one, as CUB's own list does; creatures are what their head and tail are.
-pub(super) fn class_name(setting: Setting, label: u32) -> String {
-    if setting.is_synthetic() { format!("class {label}") } else { format!("species {}", label + 1) }
+/// A class as figures and tables name it: by what the run noted of it, else by its number, which CUB's own list counts from one.
+pub(super) fn class_name(result: &RunResult, label: u32) -> String {
+    let name = result.details.get("confused_names").and_then(|names| names.get(label.to_string())?.as_str());
+    name.map_or_else(|| format!("class {}", label + 1), String::from)
 }
 
 impl Answers {
@@ -108,10 +108,15 @@ impl Answers {
         self.thetas.iter().map(|thetas| windows(model, thetas)).collect()
     }
 
-    /// For a run's result: how many windows have their centre on the bird, before training and now; how many images have both parts found; confusions.
-    pub(super) fn details(&self, model: BirdModel) -> Result<Map<String, Value>> {
+    /// For a run's result: how many windows have their centre on the bird, before training and now; how many images have both parts found; confusions, and of the
+    /// classes that are confused the names, as far as `names` has them.
+    pub(super) fn details(&self, model: BirdModel, names: &[String]) -> Result<Map<String, Value>> {
         let mut details = Map::new();
-        details.insert("confusions".into(), json!(self.confusions()));
+        let confusions = self.confusions();
+        let confused = confusions.iter().flat_map(|&(label, predicted, _)| [label, predicted]);
+        let named = confused.filter_map(|label| Some((label.to_string(), json!(names.get(label as usize)?))));
+        details.insert("confused_names".into(), Value::Object(named.collect()));
+        details.insert("confusions".into(), json!(confusions));
         if let Some((count, _)) = model.windows() {
             let now = self.windows(model)?;
             let before = vec![tiles(count); now.len()];
@@ -210,8 +215,7 @@ pub(super) fn confused(experiment: &dyn Experiment, results: &[&RunResult]) -> S
     for result in results {
         let listed = result.details.get("confusions").cloned().unwrap_or_default();
         let listed: Vec<(u32, u32, usize)> = serde_json::from_value(listed).unwrap_or_default();
-        let Ok(setting) = result.data.parse::<Setting>() else { continue };
-        let name = |label| class_name(setting, label);
+        let name = |label| class_name(result, label);
         let pairs: Vec<String> = listed
             .iter()
             .map(|&(label, predicted, times)| format!("{} taken for {} ({times})", name(label), name(predicted)))
@@ -228,7 +232,9 @@ pub(super) fn confused(experiment: &dyn Experiment, results: &[&RunResult]) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiments::cub::FineGrainedBirds;
     use crate::models::birds::WindowKind;
+    use crate::report::test_result;
 
     fn answers() -> Answers {
         let truth = |bird, parts: [[f64; 2]; 2]| Truth { bird, parts: parts.to_vec() };
@@ -251,7 +257,11 @@ mod tests {
         let found = answers();
         assert_eq!(found.error_percent(), 75.0);
         assert_eq!(found.confusions(), [(1, 2, 2), (2, 0, 1)]);
-        let details = found.details(model)?;
+        let details = found.details(model, &["Albatross".into(), "Ani".into()])?;
+        assert_eq!(details["confused_names"], json!({"0": "Albatross", "1": "Ani"}));
+        let result = RunResult { details: details.clone(), ..test_result("cub", "224", "2xst-cnn", 0, 75.0) };
+        let listed = confused(&FineGrainedBirds, &[&result]);
+        assert!(listed.contains("seed 0: Ani taken for class 3 (2); class 3 taken for Albatross (1)"), "{listed}");
         // The left window is on the first and the third bird, the right one on the second and the third.
         assert_eq!(details["windows_on_bird_percent_after_each"], json!([50.0, 50.0]));
         assert_eq!(details["windows_on_bird_percent_before"], json!(50.0));

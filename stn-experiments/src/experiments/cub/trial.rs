@@ -109,7 +109,7 @@ impl Trial for BirdTrial<'_> {
 
     fn details(&self) -> Result<Map<String, Value>> {
         self.with_test(|found| {
-            let mut details = found.details(self.model)?;
+            let mut details = found.details(self.model, &self.birds.test.class_names())?;
             details.insert("classes".into(), self.birds.train.classes().into());
             Ok(details)
         })
