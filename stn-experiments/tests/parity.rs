@@ -1,9 +1,9 @@
 //! The backbones against PyTorch's: `parity/references.py` makes the references.
 //!
-//! A few numbers of each network are committed (`parity/goldens.json`); everything, gradient by gradient, is compared by
+//! Two numbers of every gradient and running statistic are committed (`parity/goldens.json`); everything, number by number, is compared by
 //! `STN_PARITY=FOLDER cargo test --release --test parity -- --ignored` with the folder that the script wrote.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, ModuleT, Tensor, Var};
 use serde_json::Value;
@@ -132,22 +132,36 @@ fn every_gradient_is_pytorchs() -> Result<()> {
     if real.exists() { compare(BackboneKind::EfficientNetLite0, &real) } else { Ok(()) }
 }
 
+/// The wave that `references.py` has too.
+fn wave(name: &str, count: usize) -> impl Iterator<Item = f64> {
+    let phase = name.bytes().map(f64::from).sum::<f64>() * 0.01;
+    (0..count).map(move |i| (i as f64 * i as f64 * 0.1 + i as f64 * 0.7 + phase).cos())
+}
+
 /// Weights of the formula that `references.py` has too.
 fn formula(name: &str, shape: &[usize]) -> Result<Tensor> {
-    let phase = name.bytes().map(f64::from).sum::<f64>() * 0.01;
-    let count: usize = shape.iter().product();
     let fan_in: usize = shape[1..].iter().product();
-    let value = |i: usize| {
-        let i = i as f64;
-        let wave = (i * i * 0.1 + i * 0.7 + phase).cos();
-        match name.rsplit('.').next() {
-            Some("running_var") => 1.0 + 0.5 * wave,
-            Some("running_mean" | "bias") => 0.1 * wave,
-            _ if shape.len() == 1 => 1.0 + 0.2 * wave,
-            _ => wave * (4.0 / fan_in as f64).sqrt(),
-        }
+    let value = |wave: f64| match name.rsplit('.').next() {
+        Some("running_var") => 1.0 + 0.5 * wave,
+        Some("running_mean" | "bias") => 0.1 * wave,
+        _ if shape.len() == 1 => 1.0 + 0.2 * wave,
+        _ => wave * (4.0 / fan_in as f64).sqrt(),
     };
-    Ok(Tensor::from_vec((0..count).map(value).collect::<Vec<f64>>(), shape, &Device::Cpu)?)
+    let values: Vec<f64> = wave(name, shape.iter().product()).map(value).collect();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// Compares a tensor with its golden: its length, and its product with a wave, which every place and sign in it changes.
+fn check(name: &str, got: &Tensor, golden: &Value) -> Result<()> {
+    let values = got.flatten_all()?.to_vec1::<f64>()?;
+    let length = values.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let product: f64 = values.iter().zip(wave(name, values.len())).map(|(v, w)| v * w).sum();
+    let expected = |i: usize| golden[i].as_f64().with_context(|| format!("no golden of {name}"));
+    let scale = expected(0)?.max(1e-6);
+    for (got, expected) in [(length, expected(0)?), (product, expected(1)?)] {
+        ensure!((got - expected).abs() < 1e-6 * scale, "{name} must give {expected}, got {got}; its length is {scale}");
+    }
+    Ok(())
 }
 
 #[test]
@@ -173,7 +187,7 @@ fn goldens_of_pytorch() -> Result<()> {
             let close = |got: f64, expected: &Value, what: &str| {
                 let expected = expected.as_f64().with_context(|| format!("{kind}, {mode}: no golden of {what}"))?;
                 let off = (got - expected).abs() / expected.abs().max(1e-6);
-                anyhow::ensure!(off < 1e-6, "{kind}, {mode}: {what} must be {expected}, got {got}");
+                ensure!(off < 1e-6, "{kind}, {mode}: {what} must be {expected}, got {got}");
                 Ok(())
             };
             close(loss, &golden["loss"], "the loss")?;
@@ -182,8 +196,16 @@ fn goldens_of_pytorch() -> Result<()> {
             }
             for (name, var) in net.parameters() {
                 let grad = grads.get(&var).with_context(|| format!("no gradient of {name}"))?;
-                close(grad.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt(), &golden["gradient_norms"][&name], &name)?;
+                let place = || format!("{kind}, {mode}: the gradient");
+                check(&name, grad, &golden["gradients"][&name]).with_context(place)?;
             }
+        }
+        // What the step of training has left.
+        let (after, goldens) = (net.vars.tensors()?, &goldens[kind.id()]["statistics"]);
+        let statistics: Vec<&String> = after.keys().filter(|name| name.contains("running")).collect();
+        assert!(statistics.len() == goldens.as_object().map_or(0, |all| all.len()) && !statistics.is_empty());
+        for name in statistics {
+            check(name, &after[name], &goldens[name]).with_context(|| format!("{kind}: after a step"))?;
         }
     }
     Ok(())

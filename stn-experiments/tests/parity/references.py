@@ -99,18 +99,26 @@ def write(folder, net, side):
     save_file({k: v.contiguous().clone() for k, v in refs.items()}, f"{folder}/references.safetensors")
 
 
+def wave(name, shape):
+    i = torch.arange(math.prod(shape), dtype=torch.float64)
+    return torch.cos(i * i * 0.1 + i * 0.7 + sum(name.encode()) * 0.01).reshape(shape)
+
+
+def seen(name, t):
+    """A tensor in two numbers: its length, and its product with a wave, which every place and sign in it changes."""
+    return [t.norm().item(), (t * wave(name, t.shape)).sum().item()]
+
+
 def formula(name, shape):
     """Weights that need no file: the test has the same formula."""
-    count = math.prod(shape)
-    i = torch.arange(count, dtype=torch.float64)
-    wave = torch.cos(i * i * 0.1 + i * 0.7 + sum(name.encode()) * 0.01).reshape(shape)
+    swing = wave(name, shape)
     if name.endswith("running_var"):
-        return 1 + 0.5 * wave
+        return 1 + 0.5 * swing
     if name.endswith("running_mean") or name.endswith("bias"):
-        return 0.1 * wave
+        return 0.1 * swing
     if len(shape) == 1:
-        return 1 + 0.2 * wave
-    return wave * math.sqrt(4 / math.prod(shape[1:]))
+        return 1 + 0.2 * swing
+    return swing * math.sqrt(4 / math.prod(shape[1:]))
 
 
 def goldens():
@@ -128,8 +136,10 @@ def goldens():
             logits = net(images)
             loss = F.cross_entropy(logits, torch.tensor([3, 700]))
             loss.backward()
-            grads = {n: p.grad.norm().item() for n, p in net.named_parameters()}
-            case[mode] = {"logits": logits[:, :4].flatten().tolist(), "loss": loss.item(), "gradient_norms": grads}
+            grads = {n: seen(n, p.grad) for n, p in net.named_parameters()}
+            case[mode] = {"logits": logits[:, :4].flatten().tolist(), "loss": loss.item(), "gradients": grads}
+        # What the step of training has left.
+        case["statistics"] = {n: seen(n, b) for n, b in net.named_buffers() if "running" in n}
         out[kind] = case
     print(json.dumps(out, indent=0))
 
@@ -150,7 +160,8 @@ def main():
     if args.lite0:
         torch.manual_seed(9)
         net = quiet(NETWORKS["lite0"][0]())
-        net.load_state_dict(load_file(args.lite0), strict=False)
+        missing, unexpected = net.load_state_dict(load_file(args.lite0), strict=False)
+        assert not unexpected and all(name.endswith("num_batches_tracked") for name in missing), (missing, unexpected)
         write(f"{args.out}/lite0-imagenet", net.double(), NETWORKS["lite0"][1])
 
 
