@@ -10,7 +10,7 @@ use crate::models::birds::BirdModel;
 use crate::record::RunDir;
 use crate::run::{Config, RunResult, SAMPLES_FILE};
 use anyhow::{Context, Result};
-use candle_core::{Device, IndexOp, Tensor};
+use candle_core::{DType, Device, IndexOp, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -101,7 +101,7 @@ impl Sheet<'_> {
         let Some(indices) = self.samples.get(name) else { return Ok(None) };
         let indices = indices.to_vec1::<u32>()?;
         if let Some(ours) = self.samples.get(&format!("{name}.images")) {
-            return Ok(Some((indices, ours.clone(), false)));
+            return Ok(Some((indices, (ours.to_dtype(DType::F32)? / 255.0)?, false)));
         }
         if self.setting.is_synthetic() {
             return Ok(None);

@@ -3,7 +3,7 @@
 use super::evaluation::Answers;
 use crate::data::birds::{BirdSet, Crop};
 use anyhow::Result;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 
 /// Images that are shown, and pairs of confused classes.
@@ -46,7 +46,9 @@ pub(super) fn samples(
             continue;
         }
         if keep_pixels {
-            samples.insert(format!("{name}.images"), images(test, crop, indices)?);
+            // In bytes, as they were drawn.
+            let bytes = (images(test, crop, indices)? * 255.0)?.round()?.to_dtype(DType::U8)?;
+            samples.insert(format!("{name}.images"), bytes);
         }
         samples.insert(name.into(), Tensor::new(indices.as_slice(), device)?);
     }

@@ -40,13 +40,13 @@ pub fn classifier_weights(kind: BackboneKind, file: &Path) -> Result<(Tensor, Te
 fn read(kind: BackboneKind, file: &Path) -> Result<(HashMap<String, Tensor>, HashMap<String, Tensor>)> {
     let tensors = candle_core::safetensors::load(file, &Device::Cpu);
     let tensors = tensors.with_context(|| format!("{}: not a whole safetensors file", shown(file)))?;
-    let classifier = format!("{}.", kind.classifier());
+    let classifier = ["weight", "bias"].map(|name| format!("{}.{name}", kind.classifier()));
     let (mut weights, mut head) = (HashMap::new(), HashMap::new());
     for (name, tensor) in tensors {
-        if name.ends_with(COUNTS) || name.starts_with(AUXILIARY) {
+        if name.ends_with(COUNTS) || (kind == BackboneKind::InceptionV3 && name.starts_with(AUXILIARY)) {
             continue;
         }
-        let to = if name.starts_with(&classifier) { &mut head } else { &mut weights };
+        let to = if classifier.contains(&name) { &mut head } else { &mut weights };
         to.insert(name, tensor);
     }
     let shapes = shapes(kind)?;
