@@ -122,7 +122,7 @@ impl<'a> Progress<'a> {
 }
 
 /// Seconds in words: `40 seconds`, `12 minutes`, `3.5 hours`, `2.1 days`.
-fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 100.0 => format!("{s:.0} seconds"),
         s if s < 100.0 * 60.0 => format!("{:.0} minutes", s / 60.0),

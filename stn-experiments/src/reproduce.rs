@@ -2,6 +2,7 @@
 
 use crate::budget::{Budget, Changes};
 use crate::cells::Training;
+use crate::console::duration;
 use crate::data::Source;
 use crate::data::svhn::TrainingSplit;
 use crate::experiments::Experiment;
@@ -12,8 +13,12 @@ use crate::run::{Run, RunResult, Status};
 use crate::stop::Stop;
 use crate::train::Cadence;
 use anyhow::{Result, bail, ensure};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+/// Steps of a run from which on a sweep of `full` or `paper` says beforehand how long it will take.
+const ESTIMATED_FROM: usize = 500;
 
 /// What `stn reproduce` was asked for.
 #[derive(Debug, Clone)]
@@ -98,7 +103,7 @@ impl Request {
     }
 
     /// The runs that are this machine's.
-    fn runs(&self) -> Vec<Run<'_>> {
+    pub(crate) fn runs(&self) -> Vec<Run<'_>> {
         let all = self.cells().into_iter().flat_map(|cell| self.seeds.iter().map(move |&seed| (cell.clone(), seed)));
         let mine = all.enumerate().filter(|(position, _)| self.shard.has(*position));
         mine.map(|(_, ((data, model), seed))| Run {
@@ -110,6 +115,7 @@ impl Request {
             runs: &self.out,
             finished: self.finished.as_deref(),
             cadence: self.cadence,
+            estimate: false,
         })
         .collect()
     }
@@ -181,6 +187,9 @@ pub fn sweep(request: &Request, perform: impl Fn(&Run) -> Result<Status>, stop: 
     let root = request.out.join(request.experiment.id()).join(&budget.name);
     crate::say!("{} runs, budget {}: {}; into {}\n", runs.len(), budget.name, budget.describe(), root.display());
 
+    if matches!(request.base.as_str(), "full" | "paper") && budget.steps >= ESTIMATED_FROM {
+        estimate(&runs, &perform, stop)?;
+    }
     let (mut finished, mut failures) = (Vec::new(), Vec::new());
     for (i, run) in runs.iter().enumerate() {
         if stop.requested() {
@@ -197,6 +206,7 @@ pub fn sweep(request: &Request, perform: impl Fn(&Run) -> Result<Status>, stop: 
                 finished.push((dir, result));
             }
             Ok(Status::Interrupted { step }) => return Ok(interrupted(step, request)),
+            Ok(Status::Estimated { .. }) => bail!("a run was estimated that was to be trained: this is a bug"),
             Err(error) => {
                 crate::warn!("  failed: {error:#}\n");
                 failures.push(format!("{}: {error:#}", run.dir().path().display()));
@@ -222,6 +232,32 @@ pub fn sweep(request: &Request, perform: impl Fn(&Run) -> Result<Status>, stop: 
     ensure!(failures.is_empty(), "{} of {} runs failed:\n  {}", failures.len(), runs.len(), failures.join("\n  "));
     crate::say!("{}", next_steps(request));
     Ok(Ending::Complete)
+}
+
+/// Says how long the runs will take that are not finished, from a few steps of each cell.
+fn estimate(runs: &[Run], perform: impl Fn(&Run) -> Result<Status>, stop: &Stop) -> Result<()> {
+    crate::say!("how long it will take, from a few steps of each network:");
+    let mut a_step = HashMap::new();
+    let (mut left, mut steps, mut seconds) = (0, 0, 0.0);
+    for run in runs {
+        let (cell, of_run) = ((&run.data, &run.model), run.steps_left()?);
+        if of_run == 0 {
+            continue;
+        }
+        if stop.requested() {
+            return Ok(());
+        }
+        if !a_step.contains_key(&cell) {
+            let time = perform(&Run { estimate: true, ..run.clone() });
+            // What is wrong with a run is said when its turn comes.
+            let Ok(Status::Estimated { a_step: time }) = time else { continue };
+            crate::say!("  {} on {}: {:.1} ms a step", run.experiment.label(&run.model), run.data, 1e3 * time);
+            a_step.insert(cell, time);
+        }
+        (left, steps, seconds) = (left + 1, steps + of_run, seconds + a_step[&cell] * of_run as f64);
+    }
+    crate::say!("  {left} runs of {} are not finished, {steps} steps: about {}\n", runs.len(), duration(seconds));
+    Ok(())
 }
 
 fn interrupted(step: usize, request: &Request) -> Ending {

@@ -6,7 +6,7 @@ use crate::experiments::{self, Experiment};
 use crate::metrics::Spread;
 use crate::record::RunDir;
 use crate::stop::Stop;
-use crate::train::{Cadence, Outcome, Task, is_localisation, train};
+use crate::train::{Cadence, Outcome, Task, is_localisation, seconds_a_step, train};
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub struct Run<'a> {
     pub finished: Option<&'a Path>,
     /// How often it is saved.
     pub cadence: Cadence,
+    /// Whether only its time is measured: nothing is trained, and no file written.
+    pub estimate: bool,
 }
 
 /// All that decides how a run ends. Two runs of equal settings end with the same weights.
@@ -149,6 +151,11 @@ pub enum Status {
         /// Steps done.
         step: usize,
     },
+    /// Nothing was trained: it was only asked how long it takes.
+    Estimated {
+        /// Seconds of a step.
+        a_step: f64,
+    },
 }
 
 /// What an experiment makes of a cell: a [`Task`] that can also be tested.
@@ -193,7 +200,11 @@ impl RunResult {
     /// Whether it was trained shorter, or with smaller networks, than the paper says; where the paper does not say, than our full schedule.
     pub fn scaled_down(&self) -> bool {
         let of_paper = experiments::named(&self.experiment).ok().and_then(Experiment::paper_training);
-        self.budget != "paper" && (self.budget != "full" || of_paper.is_some())
+        match self.budget.as_str() {
+            "paper" => false,
+            "full" | "literal" => of_paper.is_some(),
+            _ => true,
+        }
     }
 
     /// What it was trained on, and whether that was the copy in this program.
@@ -214,7 +225,8 @@ impl Run<'_> {
         self.dir_in(self.runs)
     }
 
-    fn dir_in(&self, runs: &Path) -> RunDir {
+    /// Where it would lie in another folder of runs.
+    pub fn dir_in(&self, runs: &Path) -> RunDir {
         let Self { experiment, data, model, seed, budget, .. } = self;
         let place: PathBuf = [experiment.id(), &budget.name, data, model].iter().collect();
         RunDir::new(runs.join(place).join(format!("seed-{seed}")))
@@ -236,6 +248,9 @@ impl Run<'_> {
     ) -> Result<Status> {
         let Self { experiment, data, model, seed, budget, .. } = self;
         let config = self.config(vars, origin, details);
+        if self.estimate {
+            return Ok(Status::Estimated { a_step: seconds_a_step(trial, vars, budget)? });
+        }
         let Settings { params, localisation_params, .. } = config.settings;
         crate::say!(
             "{} on {data}, seed {seed}, budget {}: {params} parameters ({localisation_params} of them localisation), {} steps of {}",
@@ -295,6 +310,20 @@ impl Run<'_> {
         };
         dir.finish(&result)?;
         Ok(Status::Finished(result))
+    }
+
+    /// Counts the steps that no sitting has done yet; none where it is finished.
+    ///
+    /// # Errors
+    /// When a file of its directory cannot be read.
+    pub fn steps_left(&self) -> Result<usize> {
+        for dir in self.finished.map(|folder| self.dir_in(folder)).into_iter().chain([self.dir()]) {
+            if dir.result::<RunResult>()?.is_some() {
+                return Ok(0);
+            }
+        }
+        let last = self.dir().metrics()?.pop().and_then(|line| line["step"].as_u64());
+        Ok(self.budget.steps.saturating_sub(last.unwrap_or(0) as usize))
     }
 
     fn config(&self, vars: &SeededVarMap, origin: Origin, details: &[(&str, Value)]) -> Config {

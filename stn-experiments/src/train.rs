@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::mpsc;
 use std::time::Instant;
 use stn_core::init::SeededVarMap;
@@ -23,6 +24,9 @@ const LOG_EVERY: usize = 50;
 
 /// Batches that the background thread may be ahead.
 const AHEAD: usize = 4;
+
+/// Seconds of a first step above which an estimate is made of it alone.
+const LONG_STEP: f64 = 5.0;
 
 /// What an experiment tells the training loop: its batches, its loss and its validation.
 pub trait Task: Sync {
@@ -175,16 +179,7 @@ pub fn train<T: Task>(
         for step in start..budget.steps {
             let batch = batches.recv().context("the thread that makes the batches has died")??;
             state.optimiser.set_learning_rate(budget.learning_rate(step));
-            let optimiser = &mut state.optimiser;
-            // On a thread of the pool: an operation that is shared among the threads then begins at once, on this one.
-            let (value, examples, wrong) = rayon::scope(|_| -> Result<_> {
-                let Loss { value: loss, examples, wrong } = task.loss(&batch)?;
-                let value = f64::from(loss.to_scalar::<f32>()?);
-                if value.is_finite() {
-                    optimiser.step(&loss.backward()?)?;
-                }
-                Ok((value, examples, wrong))
-            })?;
+            let (value, examples, wrong) = update(task, &batch, &mut *state.optimiser)?;
             if !value.is_finite() {
                 bail!(
                     "the loss is {value} at step {step}; a smaller learning rate may help. The run's last checkpoint is in {}",
@@ -229,6 +224,37 @@ pub fn train<T: Task>(
         }
         progress.finish();
         Ok(Outcome::Finished { seconds: state.seconds })
+    })
+}
+
+/// Measures how long a step takes, its batch included, by a few of them; the variables are then those of a network that was trained so far.
+///
+/// # Errors
+/// As [`train`].
+pub fn seconds_a_step<T: Task>(task: &T, vars: &SeededVarMap, budget: &Budget) -> Result<f64> {
+    let mut optimiser = optimiser(budget, vars)?;
+    let mut steps = |steps: Range<usize>| -> Result<f64> {
+        let (clock, count) = (Instant::now(), steps.len());
+        for step in steps {
+            update(task, &task.batch(step)?, &mut *optimiser)?;
+        }
+        Ok(clock.elapsed().as_secs_f64() / count as f64)
+    };
+    // The first step is slower than others; where it takes long, it is near enough.
+    let first = steps(0..1)?;
+    if first > LONG_STEP { Ok(first) } else { steps(1..4) }
+}
+
+/// One update of the weights: the loss, examples and wrong ones of the batch. Where the loss is no number nothing is changed.
+fn update<T: Task>(task: &T, batch: &T::Batch, optimiser: &mut (dyn Optimiser + Send)) -> Result<(f64, usize, usize)> {
+    // On a thread of the pool: an operation that is shared among the threads then begins at once, on this one.
+    rayon::scope(|_| {
+        let Loss { value: loss, examples, wrong } = task.loss(batch)?;
+        let value = f64::from(loss.to_scalar::<f32>()?);
+        if value.is_finite() {
+            optimiser.step(&loss.backward()?)?;
+        }
+        Ok((value, examples, wrong))
     })
 }
 

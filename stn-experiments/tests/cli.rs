@@ -237,10 +237,10 @@ fn a_run_leaves_what_it_promises_and_is_not_repeated() {
 #[test]
 fn ctrl_c_saves_and_says_how_to_go_on() {
     let home = tempfile::tempdir().unwrap();
-    let args = "reproduce mnist --model st-fcn-aff --steps 100000 --offline --out runs";
+    let args = "reproduce mnist --budget paper --data R --model st-fcn-aff --offline --out runs";
     let mut child =
         stn(home.path()).args(args.split(' ')).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let checkpoint = home.path().join("runs/mnist/custom-quick-100000/R/st-fcn-aff/seed-0/checkpoint.safetensors");
+    let checkpoint = home.path().join("runs/mnist/paper/R/st-fcn-aff/seed-0/checkpoint.safetensors");
     while !checkpoint.exists() {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before its first checkpoint");
         std::thread::sleep(Duration::from_millis(5));
@@ -250,8 +250,10 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(130));
-    assert!(said.contains("nothing is lost") && said.contains("--steps 100000"), "{said}");
-    assert!(said.contains("ms a step: the other 99950 steps of this run will take about"), "{said}");
+    assert!(said.contains("nothing is lost") && said.contains("--budget paper"), "{said}");
+    let before = said.find("1 runs of 1 are not finished, 150000 steps: about").expect(&said);
+    assert!(before < said.find("[1/1]").expect(&said), "the time is said before the first step: {said}");
+    assert!(said.contains("ms a step: the other 149950 steps of this run will take about"), "{said}");
 }
 
 #[test]
@@ -328,6 +330,16 @@ fn finished_runs_elsewhere_count_if_their_settings_are_the_same() {
     let said = fails(home.path(), &format!("{SMALL} --out runs --finished done"));
     assert!(said.contains("another configuration"), "{said}");
     assert!(fails(home.path(), &format!("{SMALL} --finished nowhere")).contains("there is no folder nowhere"));
+}
+
+/// Committed runs of co-localisation are those of an encoder whose weights are not committed.
+#[test]
+fn finished_runs_of_another_encoder_are_refused_before_one_is_trained() {
+    let home = tempfile::tempdir().unwrap();
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results");
+    let said = fails(home.path(), &format!("reproduce colocalisation --offline --finished {}", results.display()));
+    assert!(said.contains("mnist/full/R/cnn/seed-0") && said.contains("--encoder"), "{said}");
+    assert!(!home.path().join("runs").exists(), "no encoder is trained");
 }
 
 #[test]

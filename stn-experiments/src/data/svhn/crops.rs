@@ -4,10 +4,10 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors};
 
@@ -87,57 +87,80 @@ impl Crops {
         let len = 3 * self.side * self.side;
         &self.map[self.images + i * len..][..len]
     }
+
+    /// Gives the pages that were read back to the system, which keeps them as long as it has the memory. Where it knows no such thing nothing happens.
+    pub fn release(&self) {
+        #[cfg(unix)]
+        // SAFETY: the pages of a file that is mapped to be read alone come back as they were when they are read again; slices of them stay good.
+        let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
 }
 
-/// Writes a file of crops: `labels` are all of them, and `images` writes the pixels, crop by crop in the same order.
+/// The bytes of a file's header, whatever it says: it is written last, when the crops are counted.
+const HEADER: usize = 512;
+
+/// Writes a file of crops: `make` pushes them, and says how many numbers it left out.
 ///
 /// # Errors
 ///
-/// When the file cannot be written, or `images` fails; nothing is left behind then.
-pub fn write(
-    path: &Path,
-    side: usize,
-    labels: &[Labels],
-    left_out: usize,
-    images: impl FnOnce(&mut dyn Write) -> Result<()>,
-) -> Result<()> {
-    let count = labels.len();
-    let (pixels, end) = (count * 3 * side * side, count * (3 * side * side + DIGITS));
-    let header = serde_json::json!({
-        "__metadata__": HashMap::from([("left_out", left_out.to_string())]),
-        "images": { "dtype": "U8", "shape": [count, 3, side, side], "data_offsets": [0, pixels] },
-        "labels": { "dtype": "U8", "shape": [count, DIGITS], "data_offsets": [pixels, end] },
+/// When the file cannot be written, or `make` fails; nothing is left behind then.
+pub fn write(path: &Path, side: usize, make: impl FnOnce(&mut Writer) -> Result<usize>) -> Result<()> {
+    // An error of what is to be written is none of the disk, which the other's advice is about.
+    let mut of_the_crops = None;
+    let written = write_atomically(path, |part| {
+        let mut writer = Writer { file: BufWriter::new(File::create(part)?), side, labels: Vec::new(), broken: false };
+        writer.file.write_all(&[b' '; 8 + HEADER])?;
+        match make(&mut writer) {
+            Ok(left_out) => writer.finish(left_out),
+            Err(error) if writer.broken => Err(error),
+            Err(error) => {
+                of_the_crops = Some(error);
+                bail!("there are no crops")
+            }
+        }
     });
-    let mut header = header.to_string();
-    while !header.len().is_multiple_of(8) {
-        header.push(' ');
-    }
-    write_atomically(path, |part| {
-        let mut file = BufWriter::new(File::create(part)?);
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(header.as_bytes())?;
-        let mut counted = Counted { to: &mut file, bytes: 0 };
-        images(&mut counted)?;
-        ensure!(counted.bytes == pixels, "expected {pixels} bytes of pixels, got {}", counted.bytes);
-        file.write_all(labels.as_flattened())?;
-        Ok(file.flush()?)
-    })
+    of_the_crops.map_or(written, Err)
 }
 
-struct Counted<'a> {
-    to: &'a mut dyn Write,
-    bytes: usize,
+/// A file of crops that is being written.
+#[derive(Debug)]
+pub struct Writer {
+    file: BufWriter<File>,
+    side: usize,
+    labels: Vec<Labels>,
+    /// Whether the file could not be written.
+    broken: bool,
 }
 
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.to.write(bytes)?;
-        self.bytes += written;
-        Ok(written)
+impl Writer {
+    /// Adds a crop: its pixels, (3, side, side), and the classes of its digits.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written, or the pixels are of another size.
+    pub fn push(&mut self, pixels: &[u8], labels: Labels) -> Result<()> {
+        let expected = 3 * self.side * self.side;
+        ensure!(pixels.len() == expected, "expected {expected} bytes of pixels, got {}", pixels.len());
+        let written = self.file.write_all(pixels);
+        self.broken |= written.is_err();
+        written?;
+        self.labels.push(labels);
+        Ok(())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.to.flush()
+    fn finish(mut self, left_out: usize) -> Result<()> {
+        let (count, side) = (self.labels.len(), self.side);
+        let (pixels, end) = (count * 3 * side * side, count * (3 * side * side + DIGITS));
+        let header = serde_json::json!({
+            "__metadata__": HashMap::from([("left_out", left_out.to_string())]),
+            "images": { "dtype": "U8", "shape": [count, 3, side, side], "data_offsets": [0, pixels] },
+            "labels": { "dtype": "U8", "shape": [count, DIGITS], "data_offsets": [pixels, end] },
+        });
+        self.file.write_all(self.labels.as_flattened())?;
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(&(HEADER as u64).to_le_bytes())?;
+        self.file.write_all(header.to_string().as_bytes())?;
+        Ok(self.file.flush()?)
     }
 }
 
@@ -151,10 +174,16 @@ mod tests {
         let path = folder.path().join("crops.safetensors");
         let labels = [[1, 2, NONE, NONE, NONE], [0, 9, 8, 7, 6]];
         let pixels: Vec<u8> = (0..2 * 3 * 4 * 4).map(|i| i as u8).collect();
-        write(&path, 4, &labels, 3, |to| Ok(to.write_all(&pixels)?))?;
+        write(&path, 4, |to| {
+            pixels.chunks(48).zip(labels).try_for_each(|(pixels, labels)| to.push(pixels, labels))?;
+            Ok(3)
+        })?;
         let crops = Crops::open(&path, 4)?;
         assert_eq!((crops.len(), crops.left_out, crops.labels(1)), (2, 3, labels[1]));
         assert_eq!(crops.image(1), &pixels[48..]);
+        let held = crops.image(0);
+        crops.release();
+        assert!(held == &pixels[..48] && crops.image(1) == &pixels[48..], "pages that were given back come again");
         assert!(format!("{:#}", Crops::open(&path, 8).unwrap_err()).contains("(2, 3, 8, 8)"));
 
         let bytes = std::fs::read(&path)?;
@@ -172,10 +201,11 @@ mod tests {
     }
 
     #[test]
-    fn too_few_pixels_leave_no_file() {
+    fn pixels_of_another_size_leave_no_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("crops.safetensors");
-        assert!(write(&path, 4, &[[0; 5]], 0, |to| Ok(to.write_all(&[0; 47])?)).is_err());
+        let error = write(&path, 4, |to| to.push(&[0; 47], [0; 5]).map(|()| 0)).unwrap_err();
+        assert!(format!("{error:#}").contains("expected 48 bytes of pixels, got 47"), "{error:#}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

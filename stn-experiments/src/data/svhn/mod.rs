@@ -10,30 +10,29 @@
 mod crop;
 mod crops;
 mod layout;
+mod make;
+mod numbers;
 mod rows;
 mod sheet;
 mod synthetic;
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::hub::{Hub, Repository, shards_in};
 use super::mnist::Mnist;
 use super::stand_in::{Chosen, StandIn};
-use super::table::Table;
-use super::{DataSource, Dataset, Source, VALIDATION, hex};
-use crate::models::svhn::DIGITS;
+use super::{DataSource, Source, VALIDATION};
 use crate::named::by_id;
 
 pub use crop::{Frame, TIGHT, crop};
 pub use crops::{Crops, Labels, NONE};
+pub use make::crop_file;
+pub use numbers::NumberSet;
 pub use rows::{DigitBox, decode, digits, images};
 pub use sheet::sheet;
 pub use synthetic::{Scene, VERSION, scene};
@@ -56,9 +55,6 @@ const STAND_IN: StandIn = StandIn {
 
 /// Synthetic numbers for training, of which the last are validation; and for testing.
 pub const SYNTHETIC: [u64; 2] = [96_000, 4_000];
-
-/// Crops that are made at a time.
-const CHUNK: usize = 256;
 
 /// Which of SVHN's training images are used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -170,16 +166,16 @@ impl Svhn {
         let tests = test.len();
         ensure!(end > held_out && tests > 0, "SVHN: expected images to train and to test on, got {end} and {tests}");
         Ok(Self {
-            train: NumberSet { files: all.clone(), range: 0..end - held_out },
-            validation: NumberSet { files: all, range: end - held_out..end },
+            train: NumberSet::new(all.clone(), 0..end - held_out),
+            validation: NumberSet::new(all, end - held_out..end),
             test,
             source,
         })
     }
 
-    /// Numbers that no set holds, having more than five digits, none, or a label or box that makes no sense: of the training and of the test files.
+    /// Numbers that no set holds, having more than five digits, none, or what makes no sense, a label, a box or a damaged image: of the training and of the test files.
     pub fn left_out(&self) -> [usize; 2] {
-        [&self.train, &self.test].map(|set| set.files.iter().map(|crops| crops.left_out).sum())
+        [&self.train, &self.test].map(NumberSet::left_out)
     }
 }
 
@@ -249,153 +245,9 @@ fn synthetic_crops(folder: &Path, side: usize, split: usize, count: u64) -> Resu
         crate::warn!("making {count} synthetic house numbers ({name}, {side} px): {}", path.display());
         let mnist = Mnist::embedded("asked for")?;
         let digits = if split == 0 { &mnist.train } else { &mnist.test };
-        write_synthetic(&path, side, digits, split as u64, count)?;
+        make::write_synthetic(&path, side, digits, split as u64, count)?;
     }
     Ok(Arc::new(Crops::open(&path, side)?))
-}
-
-/// Decodes a parquet file of numbers and writes its crops. Numbers of more than five digits, of none, and of labels or boxes that make no sense are left out and
-/// counted.
-///
-/// # Errors
-///
-/// When the file is damaged, more than one number in a hundred makes no sense, or the crops cannot be written.
-pub fn crop_file(parquet: &Path, path: &Path, side: usize) -> Result<()> {
-    // Mapped: a shard has up to half a gigabyte, and a row group of it is needed at a time.
-    let table = Table::open_mapped(parquet)?;
-    let (mut kept, mut long, mut senseless) = (Vec::new(), 0, Vec::new());
-    for group in 0..table.groups() {
-        for (index, digits) in digits(&table, group)?.into_iter().enumerate() {
-            match digits {
-                Ok(digits) if (1..=DIGITS).contains(&digits.len()) => kept.push((group, index, digits)),
-                Ok(_) => long += 1,
-                Err(error) => senseless.push(error),
-            }
-        }
-    }
-    let name = table.name();
-    if let Some(first) = senseless.first() {
-        let (count, rows) = (senseless.len(), table.rows());
-        ensure!(
-            100 * count <= rows,
-            "{name}: {count} of {rows} numbers make no sense, the first: {first:#}; is this another set, or another layout of it?"
-        );
-        crate::warn!("{name}: {count} numbers that make no sense are left out, the first: {first:#}");
-    }
-    if long > 0 {
-        crate::warn!("{name}: {long} numbers of more than {DIGITS} digits, or none, are left out");
-    }
-    let all: Vec<Labels> = kept.iter().map(|(.., digits)| labels(digits.iter().map(|digit| digit.class))).collect();
-    make_folder(path)?;
-    crops::write(path, side, &all, long + senseless.len(), |to| {
-        let mut pixels = vec![0; CHUNK * 3 * side * side];
-        for numbers in kept.chunk_by(|(a, ..), (b, ..)| a == b) {
-            let images = images(&table, numbers[0].0)?;
-            for numbers in numbers.chunks(CHUNK) {
-                let pixels = &mut pixels[..numbers.len() * 3 * side * side];
-                pixels.par_chunks_exact_mut(3 * side * side).zip(numbers).try_for_each(
-                    |(out, (group, index, digits))| {
-                        let frame = Frame::around(digits).context("a number without digits")?;
-                        let image = decode(&images[*index]).with_context(|| format!("row {index} of group {group}"))?;
-                        crop(&image, frame.window(side, (0.0, 0.0)), side, out);
-                        anyhow::Ok(())
-                    },
-                )?;
-                to.write_all(pixels)?;
-            }
-        }
-        Ok(())
-    })
-    .with_context(|| name.to_string())
-}
-
-/// Writes the crops of a split's first `count` synthetic numbers.
-fn write_synthetic(path: &Path, side: usize, digits: &Dataset, split: u64, count: u64) -> Result<()> {
-    make_folder(path)?;
-    let indices: Vec<u64> = (0..count).collect();
-    let all: Vec<Labels> = indices.iter().map(|&i| labels(synthetic::classes(digits, split, i))).collect();
-    let len = 3 * side * side;
-    crops::write(path, side, &all, 0, |to| {
-        let mut pixels = vec![0; CHUNK * len];
-        for indices in indices.chunks(CHUNK) {
-            let pixels = &mut pixels[..indices.len() * len];
-            pixels.par_chunks_exact_mut(len).zip(indices).try_for_each(|(out, &index)| {
-                let Scene { image, digits, offset } = scene(digits, split, index);
-                let frame = Frame::around(&digits).context("a number without digits")?;
-                crop(&image, frame.window(side, offset), side, out);
-                anyhow::Ok(())
-            })?;
-            to.write_all(pixels)?;
-        }
-        Ok(())
-    })
-}
-
-fn make_folder(path: &Path) -> Result<()> {
-    let folder = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make {}; HF_HOME names another place for data", folder.display()))
-}
-
-/// The classes of a number's heads.
-fn labels(classes: impl IntoIterator<Item = u8>) -> Labels {
-    let mut labels = [NONE; DIGITS];
-    labels.iter_mut().zip(classes).for_each(|(label, class)| *label = class);
-    labels
-}
-
-/// Some house numbers, in files that are mapped into memory.
-#[derive(Debug, Clone)]
-pub struct NumberSet {
-    files: Vec<Arc<Crops>>,
-    range: Range<usize>,
-}
-
-impl NumberSet {
-    /// All numbers of some files.
-    fn whole(files: Vec<Arc<Crops>>) -> Self {
-        let range = 0..files.iter().map(|crops| crops.len()).sum();
-        Self { files, range }
-    }
-
-    /// Counts the numbers.
-    pub fn len(&self) -> usize {
-        self.range.len()
-    }
-
-    /// Says whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.range.is_empty()
-    }
-
-    /// The pixels of number `i`, (3, side, side), and the classes of its digits.
-    ///
-    /// # Panics
-    ///
-    /// When `i >= self.len()`, as slices do.
-    pub fn get(&self, i: usize) -> (&[u8], Labels) {
-        assert!(i < self.len(), "number {i} of {}", self.len());
-        let mut at = self.range.start + i;
-        for crops in &self.files {
-            if at < crops.len() {
-                return (crops.image(at), crops.labels(at));
-            }
-            at -= crops.len();
-        }
-        unreachable!("the range ends with the files")
-    }
-
-    /// Computes the set's identity: the SHA-256, in hexadecimal, of its number (64-bit little-endian) and, number by number, pixels and labels.
-    pub fn identity(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update((self.len() as u64).to_le_bytes());
-        for i in 0..self.len() {
-            let (pixels, labels) = self.get(i);
-            hash.update(pixels);
-            hash.update(labels);
-        }
-        hex(&hash.finalize())
-    }
 }
 
 #[cfg(test)]

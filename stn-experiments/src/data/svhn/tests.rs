@@ -1,5 +1,6 @@
 //! House numbers from a parquet file in the hub's schema, and synthetic ones, through the same crops.
 
+use super::make::{labels, write_synthetic};
 use super::*;
 use image::{ImageFormat, Rgb, RgbImage};
 use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
@@ -123,7 +124,7 @@ fn synthetic_numbers_are_pinned_and_of_the_right_digits() -> Result<()> {
     let (folder, digits) = (tempfile::tempdir()?, Mnist::embedded("asked for")?.test);
     let path = folder.path().join("test.safetensors");
     write_synthetic(&path, 128, &digits, 1, 300)?;
-    let numbers = NumberSet { files: vec![Arc::new(Crops::open(&path, 128)?)], range: 0..300 };
+    let numbers = NumberSet::whole(vec![Arc::new(Crops::open(&path, 128)?)]);
     assert_eq!(
         numbers.identity(),
         "bc5ad6929dc232e0e1ad77232bf5044447c36dcc28e167edffc42c2a04b955c6",
@@ -176,6 +177,23 @@ fn a_number_that_makes_no_sense_is_left_out_and_many_are_an_error() -> Result<()
     assert_eq!((crops.len(), crops.left_out), (199, 1));
     assert!((0..199).all(|i| crops.image(i)[0] == 10), "the pixels are those of the other rows");
 
+    // An image that cannot be decoded is such a number too.
+    rows[7] = (plain(20), vec![digit(4, 2)]);
+    let mut damaged = file(&[&rows[..100], &rows[100..]]);
+    let png = {
+        let mut bytes = std::io::Cursor::new(vec![]);
+        plain(20).write_to(&mut bytes, ImageFormat::Png)?;
+        bytes.into_inner()
+    };
+    let at = damaged.windows(png.len()).position(|bytes| bytes == png).expect("pages are not compressed");
+    damaged[at + 20] ^= 0xff;
+    std::fs::write(&parquet, damaged)?;
+    crop_file(&parquet, &path, 64)?;
+    let crops = Crops::open(&path, 64)?;
+    assert_eq!((crops.len(), crops.left_out), (199, 1));
+    assert!((0..199).all(|i| crops.image(i)[0] == 10));
+
+    rows[7] = (plain(20), vec![flat]);
     std::fs::write(&parquet, file(&[&rows[..50]]))?;
     let error = format!("{:#}", crop_file(&parquet, &path, 64).unwrap_err());
     assert!(error.contains("extra.parquet: 1 of 50 numbers make no sense") && error.contains("row 7"), "{error}");

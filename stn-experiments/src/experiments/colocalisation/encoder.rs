@@ -12,6 +12,7 @@ use crate::run::{Config, MODEL_FILE, Run, Settings, Status};
 use crate::stop::Stop;
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 
@@ -40,7 +41,9 @@ pub(super) fn encoder(request: &Request, mnist: &Mnist, stop: &Stop) -> Result<O
                 runs: &request.out,
                 finished: None,
                 cadence: request.cadence,
+                estimate: false,
             };
+            check_finished(request, &run)?;
             if !run.dir().has(MODEL_FILE) {
                 crate::say!(
                     "The encoder is the CNN on R of `cargo stn reproduce mnist`. It is trained first (another one: --encoder RUN)."
@@ -57,6 +60,30 @@ pub(super) fn encoder(request: &Request, mnist: &Mnist, stop: &Stop) -> Result<O
     load(&dir).map(Some)
 }
 
+/// Refuses finished runs of another encoder before one is trained that they would not count beside.
+fn check_finished(request: &Request, encoder: &Run) -> Result<()> {
+    let Some(folder) = &request.finished else { return Ok(()) };
+    let ours = name(encoder.experiment.id(), &encoder.budget.name, &encoder.data, &encoder.model, encoder.seed);
+    for finished in request.runs().iter().map(|run| run.dir_in(folder)) {
+        if finished.result::<Value>()?.is_none() {
+            continue;
+        }
+        let settings = Config::of(&finished)?.settings;
+        let theirs = settings.details.get("encoder").and_then(Value::as_str).unwrap_or("an unknown run");
+        ensure!(
+            theirs == ours,
+            "{} was made with the encoder {theirs}, and this one would be {ours}: name that run with --encoder, or leave out --finished",
+            finished.path().display()
+        );
+    }
+    Ok(())
+}
+
+/// What the records call the encoder's run.
+fn name(experiment: &str, budget: &str, data: &str, model: &str, seed: u64) -> String {
+    format!("{experiment}/{budget}/{data}/{model}/seed-{seed}")
+}
+
 fn load(dir: &RunDir) -> Result<TrainedEncoder> {
     let path = dir.path().display();
     let Settings { experiment, data, model, seed, budget, .. } = Config::of(dir)?.settings;
@@ -67,7 +94,7 @@ fn load(dir: &RunDir) -> Result<TrainedEncoder> {
     let weights = dir.load_tensors(MODEL_FILE).with_context(|| format!("{path} has no trained model"))?;
     let identity = identity(&weights)?;
     let encoder = Encoder::new(weights).with_context(|| format!("{path} holds no encoder"))?;
-    let run = format!("{experiment}/{}/{data}/{model}/seed-{seed}", budget.name);
+    let run = name(&experiment, &budget.name, &data, &model, seed);
     crate::say!("encoder: {run}, weights {}", &identity[..16]);
     Ok(TrainedEncoder { encoder, run, identity })
 }

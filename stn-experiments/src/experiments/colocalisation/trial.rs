@@ -11,6 +11,8 @@
 //! all are blank. With twice the second term the variance cancels, and what is left is that windows differ, on the average, from random ones.
 //!
 //! Deviation: two terms keep windows in the image and lead their scale, see [`prior`].
+//!
+//! Without these deviations, as the budget `literal` has it: eq. (8) of the windows that the net predicts, and its gradient through the sampler.
 
 use super::overlap::Frame;
 use super::scenes::{SCENES, Scenes};
@@ -27,11 +29,17 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
-/// The margin alpha of eq. (8), in units of a random window's mean squared feature length, which is one for each of three layers.
-const MARGIN: f64 = 10.0;
+/// The constants of eq. (8).
+#[derive(Debug, Clone, Copy)]
+struct Hinge {
+    /// The margin alpha, in units of a random window's mean squared feature length, which is one for each of three layers.
+    margin: f64,
+    /// What a window's distance to the random one counts, where its distance to another counts one.
+    random_weight: f64,
+}
 
-/// What a window's distance to the random one counts, where its distance to another counts one.
-const RANDOM_WEIGHT: f64 = 2.0;
+const OURS: Hinge = Hinge { margin: 10.0, random_weight: 2.0 };
+const LITERAL: Hinge = Hinge { margin: 1.0, random_weight: 1.0 };
 
 /// Windows that are tried for an image in a step.
 const TRIES: usize = 4;
@@ -68,6 +76,8 @@ pub struct ColocalisationTrial {
     batch: usize,
     steps: usize,
     seed: u64,
+    /// Whether eq. (8) is minimised as it stands.
+    literal: bool,
 }
 
 /// Some of the images, a random window of each, and where windows are tried.
@@ -94,7 +104,21 @@ impl ColocalisationTrial {
             (0..SCALED_BY).map(|i| random_windows(&scenes, &all, &mut rng(seed, Purpose::Windows, u64::MAX, i)));
         let windows: Vec<u8> = windows.flatten().collect();
         let encoder = encoder.scaled_by(&image_tensor(&windows, (1, WINDOW_SIDE, WINDOW_SIDE))?)?;
-        Ok(Self { localiser, encoder, scenes, batch: budget.batch.min(SCENES), steps: budget.steps, seed })
+        let (batch, steps, literal) = (budget.batch.min(SCENES), budget.steps, false);
+        Ok(Self { localiser, encoder, scenes, batch, steps, seed, literal })
+    }
+
+    /// The same with eq. (8) as it stands: margin 1, no further terms, and its gradient through the sampler.
+    pub fn literal(self) -> Self {
+        Self { literal: true, ..self }
+    }
+
+    /// Eq. (8) as it stands, for all pairs of some windows.
+    fn literal_loss(&self, windows: &Tensor, random: &Tensor) -> Result<Loss> {
+        let hinges = hinges(&self.encoder.encode(windows)?, random, LITERAL)?;
+        let n = hinges.dim(0)?;
+        let examples = n * n.saturating_sub(1);
+        Ok(Loss { value: (hinges.sum_all()? / examples.max(1) as f64)?, examples, wrong: violated(&hinges)? })
     }
 }
 
@@ -146,19 +170,22 @@ impl Task for ColocalisationTrial {
         "violated triplets"
     }
 
-    /// The value is the mean of eq. (8) over the windows that are tried, and the prior; the gradient is that of the smoothed eq. (8).
+    /// Unless [`literal`](Self::literal), the value is the mean of eq. (8) over the windows that are tried, and the prior; the gradient is that of the smoothed eq. (8).
     fn loss(&self, batch: &Windows) -> Result<Loss> {
         let n = batch.indices.len();
         let images = self.scenes.tensor.index_select(&Tensor::new(&batch.indices[..], &Device::Cpu)?, 0)?;
         let theta = self.localiser.theta(&images, true)?;
+        let random = self.encoder.encode(&image_tensor(&batch.random, (1, WINDOW_SIDE, WINDOW_SIDE))?)?;
+        if self.literal {
+            return self.literal_loss(&self.localiser.warp(&images, &theta)?, &random);
+        }
         let noise = Tensor::new(&batch.noise[..], &Device::Cpu)?.reshape((TRIES, n, 3))?;
         let tried = tried(&theta.detach(), &noise, spread_at(batch.share))?;
 
         let seen = self.localiser.warp(&images.repeat((TRIES, 1, 1, 1))?, &tried.flatten_to(1)?)?;
-        let random = image_tensor(&batch.random, (1, WINDOW_SIDE, WINDOW_SIDE))?;
-        let hinges = hinges(&self.encoder.encode(&seen)?, &self.encoder.encode(&random)?)?; // (TRIES N, TRIES N)
+        let hinges = hinges(&self.encoder.encode(&seen)?, &random, OURS)?; // (TRIES N, TRIES N)
         let pairs = TRIES * TRIES * n * n.saturating_sub(1);
-        let wrong = hinges.gt(0f32)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? as usize;
+        let wrong = violated(&hinges)?;
         let costs = (hinges.sum(1)?.reshape((TRIES, n))? / (TRIES * n.saturating_sub(1).max(1)) as f64)?;
 
         let smoothed = smoothed(&theta, &tried, &costs, spread_at(batch.share))?;
@@ -244,15 +271,20 @@ fn smoothed(theta: &Tensor, tried: &Tensor, costs: &Tensor, spread: f64) -> Resu
 
 /// The terms of eq. (8) for every pair of windows, zero for two of the same image: features of the tried windows, (K N, F), and of the
 /// random ones, (N, F).
-fn hinges(found: &Tensor, random: &Tensor) -> candle_core::Result<Tensor> {
+fn hinges(found: &Tensor, random: &Tensor, hinge: Hinge) -> candle_core::Result<Tensor> {
     let (n, tries) = (random.dim(0)?, found.dim(0)? / random.dim(0)?);
     let to_random = (found - random.repeat((tries, 1))?)?.sqr()?.sum_keepdim(1)?; // (K N, 1)
     let squares = found.sqr()?.sum_keepdim(1)?; // (K N, 1)
     let products = found.matmul(&found.t()?)?; // (K N, K N)
     let to_others = products.affine(-2.0, 0.0)?.broadcast_add(&squares)?.broadcast_add(&squares.t()?)?;
-    let hinges = to_others.broadcast_sub(&(to_random * RANDOM_WEIGHT)?)?.affine(1.0, MARGIN)?.relu()?;
+    let hinges = to_others.broadcast_sub(&(to_random * hinge.random_weight)?)?.affine(1.0, hinge.margin)?.relu()?;
     let others = Tensor::eye(n, DType::F32, &Device::Cpu)?.affine(-1.0, 1.0)?;
     hinges * others.repeat((tries, tries))?
+}
+
+/// Counts the pairs that eq. (8) is not content with.
+fn violated(hinges: &Tensor) -> Result<usize> {
+    Ok(hinges.gt(0f32)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? as usize)
 }
 
 /// The scale that the windows are led to after a share of the run: from the whole image to the size of a random window, in equal ratios.
@@ -288,13 +320,15 @@ mod tests {
     }
 
     #[test]
-    fn the_hinge_is_eq_8_with_the_random_window_twice() -> Result<()> {
+    fn the_hinge_is_eq_8_and_ours_has_the_random_window_twice() -> Result<()> {
         let found = Tensor::new(&[[0f32, 0.0], [3.0, 0.0], [0.0, 1.0]], &Device::Cpu)?;
         let random = Tensor::new(&[[0f32, 2.0], [3.0, 3.0], [0.0, 1.0]], &Device::Cpu)?; // squared distances 4, 9, 0
         let expected =
             [[0f32, 9.0 - 8.0 + 10.0, 1.0 - 8.0 + 10.0], [9.0 - 18.0 + 10.0, 0.0, 2.0], [1.0 + 10.0, 10.0 + 10.0, 0.0]];
-        assert_eq!(hinges(&found, &random)?.to_vec2::<f32>()?, expected.map(|row| row.map(|x| x.max(0.0))));
-        let twice = hinges(&found.repeat((2, 1))?, &random)?.to_vec2::<f32>()?;
+        assert_eq!(hinges(&found, &random, OURS)?.to_vec2::<f32>()?, expected.map(|row| row.map(|x| x.max(0.0))));
+        let literal = [[0f32, 9.0 - 4.0 + 1.0, 1.0 - 4.0 + 1.0], [9.0 - 9.0 + 1.0, 0.0, 2.0], [2.0, 11.0, 0.0]];
+        assert_eq!(hinges(&found, &random, LITERAL)?.to_vec2::<f32>()?, literal.map(|row| row.map(|x| x.max(0.0))));
+        let twice = hinges(&found.repeat((2, 1))?, &random, OURS)?.to_vec2::<f32>()?;
         assert!(twice[0][3] == 0.0 && twice[3][0] == 0.0, "windows of one image are not compared");
         assert_eq!(twice[3][4], twice[0][1]);
         Ok(())
@@ -350,21 +384,25 @@ mod tests {
     #[test]
     fn every_variable_of_the_localiser_gets_a_gradient_and_moves() -> Result<()> {
         let (digits, encoder) = (Mnist::embedded("asked for")?.train, untrained_encoder()?);
-        let vars = SeededVarMap::new(1);
-        let localiser = localiser(vars.var_builder(DType::F32, &Device::Cpu).pp("transformer"))?;
         let budget = Budget { batch: 16, ..Colocalisation.budgets().remove(0) };
-        let trial = ColocalisationTrial::new(localiser, &encoder, Scenes::new(&digits, Scenery::T, 2, 0)?, &budget, 0)?;
-        let before = vars.tensors()?;
-        let mut adamw = AdamW::new(vec![ParamGroup::new(vars.trainable_vars())], AdamWConfig::default())?;
-        // The last layer starts at zero: the layers before it get their gradient in the second step.
-        for step in 0..2 {
-            let Loss { value, examples, wrong } = trial.loss(&trial.batch(step)?)?;
-            assert!(examples == TRIES * TRIES * 16 * 15 && wrong <= examples);
-            adamw.step(&value.backward()?)?;
-        }
-        for (name, var) in vars.trainable_vars() {
-            let moved = (var.as_tensor() - &before[&name])?.abs()?.sum_all()?.to_scalar::<f32>()?;
-            assert!(moved.is_finite() && moved > 0.0, "{name} moved by {moved}");
+        for literal in [false, true] {
+            let vars = SeededVarMap::new(1);
+            let localiser = localiser(vars.var_builder(DType::F32, &Device::Cpu).pp("transformer"))?;
+            let scenes = Scenes::new(&digits, Scenery::T, 2, 0)?;
+            let trial = ColocalisationTrial::new(localiser, &encoder, scenes, &budget, 0)?;
+            let (trial, tries) = if literal { (trial.literal(), 1) } else { (trial, TRIES) };
+            let before = vars.tensors()?;
+            let mut adamw = AdamW::new(vec![ParamGroup::new(vars.trainable_vars())], AdamWConfig::default())?;
+            // The last layer starts at zero: the layers before it get their gradient in the second step.
+            for step in 0..2 {
+                let Loss { value, examples, wrong } = trial.loss(&trial.batch(step)?)?;
+                assert!(examples == tries * tries * 16 * 15 && wrong <= examples);
+                adamw.step(&value.backward()?)?;
+            }
+            for (name, var) in vars.trainable_vars() {
+                let moved = (var.as_tensor() - &before[&name])?.abs()?.sum_all()?.to_scalar::<f32>()?;
+                assert!(moved.is_finite() && moved > 0.0, "{name} moved by {moved}, literal: {literal}");
+            }
         }
         Ok(())
     }

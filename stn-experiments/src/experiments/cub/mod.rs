@@ -319,6 +319,7 @@ mod tests {
                 runs: &runs,
                 finished: None,
                 cadence: Cadence::default(),
+                estimate: false,
             };
             Ok::<_, anyhow::Error>((perform(&run, &loaded, stop)?, run.dir()))
         };

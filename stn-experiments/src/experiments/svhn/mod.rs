@@ -280,6 +280,7 @@ mod tests {
                 runs: &runs,
                 finished: None,
                 cadence: Cadence::default(),
+                estimate: false,
             };
             Ok::<_, anyhow::Error>((perform(&run, config, &numbers, stop)?, run.dir()))
         };

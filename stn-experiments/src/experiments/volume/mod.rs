@@ -153,6 +153,38 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_is_asked_for_its_time_leaves_nothing() -> Result<()> {
+        let mnist = Mnist::embedded("asked for")?;
+        let (train, test) = (mnist.train.range(0..40)?, mnist.test.range(0..10)?);
+        let budget = Budget { steps: 900, batch: 10, test_draws: 1, holdout: false, ..Budget::quick() };
+        let digits = Digits::new(Mnist { train, test, source: mnist.source }, &budget)?;
+        let folder = tempfile::tempdir()?;
+        let run = Run {
+            experiment: &DigitsInVolumes,
+            data: "3D".into(),
+            model: VolumeModel::StCnn.id().into(),
+            seed: 1,
+            budget: &budget,
+            runs: folder.path(),
+            finished: None,
+            cadence: Cadence::default(),
+            estimate: true,
+        };
+        let Status::Estimated { a_step } = perform(&run, &digits, &Stop::new())? else { panic!() };
+        assert!(a_step > 0.0 && run.steps_left()? == 900 && std::fs::read_dir(folder.path())?.next().is_none());
+
+        // What was logged is done, and a finished run takes no more time.
+        std::fs::create_dir_all(run.dir().path())?;
+        std::fs::write(run.dir().path().join("metrics.jsonl"), "{\"step\":50}\n{\"step\":150}\n")?;
+        assert_eq!(run.steps_left()?, 750);
+        let short = Budget { steps: 1, ..budget.clone() };
+        let short = Run { budget: &short, model: VolumeModel::Cnn.id().into(), estimate: false, ..run };
+        assert!(matches!(perform(&short, &digits, &Stop::new())?, Status::Finished(_)));
+        assert_eq!(short.steps_left()?, 0);
+        Ok(())
+    }
+
+    #[test]
     fn a_stopped_run_goes_on_and_ends_as_one_that_was_not() -> Result<()> {
         let mnist = Mnist::embedded("asked for")?;
         let (train, test) = (mnist.train.range(0..60)?, mnist.test.range(0..30)?);
@@ -170,6 +202,7 @@ mod tests {
                 runs: &runs,
                 finished: None,
                 cadence: Cadence::default(),
+                estimate: false,
             };
             Ok::<_, anyhow::Error>((perform(&run, &digits, stop)?, run.dir()))
         };
