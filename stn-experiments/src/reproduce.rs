@@ -188,7 +188,7 @@ pub fn sweep(request: &Request, perform: impl Fn(&Run) -> Result<Status>, stop: 
     crate::say!("{} runs, budget {}: {}; into {}\n", runs.len(), budget.name, budget.describe(), root.display());
 
     if matches!(request.base.as_str(), "full" | "paper") && budget.steps >= ESTIMATED_FROM {
-        estimate(&runs, &perform, stop)?;
+        estimate(&runs, &perform, stop);
     }
     let (mut finished, mut failures) = (Vec::new(), Vec::new());
     for (i, run) in runs.iter().enumerate() {
@@ -234,30 +234,38 @@ pub fn sweep(request: &Request, perform: impl Fn(&Run) -> Result<Status>, stop: 
     Ok(Ending::Complete)
 }
 
-/// Says how long the runs will take that are not finished, from a few steps of each cell.
-fn estimate(runs: &[Run], perform: impl Fn(&Run) -> Result<Status>, stop: &Stop) -> Result<()> {
+/// Says how long the runs will take that are not finished, from a few steps of each cell. What is wrong with a run is said when its turn comes.
+fn estimate(runs: &[Run], perform: impl Fn(&Run) -> Result<Status>, stop: &Stop) {
     crate::say!("how long it will take, from a few steps of each network:");
-    let mut a_step = HashMap::new();
-    let (mut left, mut steps, mut seconds) = (0, 0, 0.0);
+    let mut times = HashMap::new();
+    let (mut known, mut unknown, mut steps, mut seconds) = (0, 0, 0, 0.0);
     for run in runs {
-        let (cell, of_run) = ((&run.data, &run.model), run.steps_left()?);
-        if of_run == 0 {
+        if stop.requested() {
+            return;
+        }
+        let of_run = run.steps_left().ok();
+        if of_run == Some(0) {
             continue;
         }
-        if stop.requested() {
-            return Ok(());
+        let time = *times.entry((&run.data, &run.model)).or_insert_with(|| {
+            let status = perform(&Run { estimate: true, ..run.clone() });
+            let Ok(Status::Estimated { a_step }) = status else { return None };
+            crate::say!("  {} on {}: {:.1} ms a step", run.experiment.label(&run.model), run.data, 1e3 * a_step);
+            Some(a_step)
+        });
+        match time.zip(of_run) {
+            Some((a_step, of_run)) => {
+                (known, steps, seconds) = (known + 1, steps + of_run, seconds + a_step * of_run as f64);
+            }
+            None => unknown += 1,
         }
-        if !a_step.contains_key(&cell) {
-            let time = perform(&Run { estimate: true, ..run.clone() });
-            // What is wrong with a run is said when its turn comes.
-            let Ok(Status::Estimated { a_step: time }) = time else { continue };
-            crate::say!("  {} on {}: {:.1} ms a step", run.experiment.label(&run.model), run.data, 1e3 * time);
-            a_step.insert(cell, time);
-        }
-        (left, steps, seconds) = (left + 1, steps + of_run, seconds + a_step[&cell] * of_run as f64);
     }
-    crate::say!("  {left} runs of {} are not finished, {steps} steps: about {}\n", runs.len(), duration(seconds));
-    Ok(())
+    let unknown = if unknown > 0 { format!("; of {unknown} more it cannot be told") } else { String::new() };
+    crate::say!(
+        "  {known} runs of {} are not finished, {steps} steps: about {}{unknown}\n",
+        runs.len(),
+        duration(seconds)
+    );
 }
 
 fn interrupted(step: usize, request: &Request) -> Ending {

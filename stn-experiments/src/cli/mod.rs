@@ -86,7 +86,7 @@ struct Reproduce {
     /// What `stn list` names: mnist, say
     #[arg(value_parser = experiments::named)]
     experiment: &'static dyn Experiment,
-    /// quick (a first look: minutes a run for digits, an hour or so for svhn and cub), full (our schedule, every cell) or paper (the paper's schedule)
+    /// quick (a first look: minutes a run for digits, an hour or so for svhn and cub), full (our schedule, every cell) or paper (the paper's schedule); colocalisation has literal too (full, with the loss as the paper has it)
     #[arg(long, default_value = "quick")]
     budget: String,
     /// Data sets, see `stn list` [default: for full and paper all, otherwise a first look, R for mnist]

@@ -113,7 +113,7 @@ impl SvhnConfig {
         Self { side, filters, units: 3072, localisation_filters: 32, dropout: 0.5 }
     }
 
-    /// Scaled down to what a laptop trains in minutes: a quarter of the filters, of Single's localisation net too, a twelfth of the units, and no dropout, which so small a network cannot bear in so few
+    /// Scaled down to what a laptop trains in an hour or so: a quarter of the filters, of Single's localisation net too, a twelfth of the units, and no dropout, which so small a network cannot bear in so few
     /// steps.
     pub const fn narrow(side: usize) -> Self {
         let filters = [12, 16, 32, 40, 48, 48, 48, 48];

@@ -1,6 +1,6 @@
 //! House numbers: section 4.2, A.5 and Table 2.
 //!
-//! `just reproduce svhn` trains all three models on the looser crops, 128 px, with networks a quarter as wide as the paper's; `--budget full` and `paper`
+//! `just reproduce svhn` trains all three models on the looser crops, 128 px, with networks of a quarter of the paper's filters; `--budget full` and `paper`
 //! have its widths.
 
 mod claims;
