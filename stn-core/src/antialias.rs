@@ -10,7 +10,7 @@
 
 use crate::ops::{GridSampleConfig, Pool2dConfig, avg_pool2d};
 use crate::transform::Transform;
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
 /// Makes a transform that samples r x r points for each pixel of its output and averages them.
 ///
@@ -95,6 +95,9 @@ impl<T> Supersampled<T> {
     /// A square reaches r / 2 fine steps to each side of its centre. With odd r that is r points. With even r it is r + 1, the
     /// outer ones on the border to the next square and counted half: the mean of neighbours first, then of r of those.
     fn mean(&self, fine: &Tensor, align_corners: bool) -> Result<Tensor> {
+        if matches!(fine.dtype(), DType::F16 | DType::BF16) {
+            return self.mean(&fine.to_dtype(DType::F32)?, align_corners)?.to_dtype(fine.dtype());
+        }
         let r = self.r;
         if !align_corners {
             return avg_pool2d(fine, Pool2dConfig::new(r));

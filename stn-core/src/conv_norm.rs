@@ -89,7 +89,7 @@ pub struct ConvNorm {
 /// (N, `in_channels`, H, W) to (N, `out_channels`, H', W'); see [`conv2d`].
 ///
 /// # Errors
-/// When the variables are missing or have other shapes, or the groups don't divide the channels.
+/// When the variables are missing or have other shapes, or the groups don't divide the channels. The layer runs on the CPU alone.
 ///
 /// # Example
 /// ```

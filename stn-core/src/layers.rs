@@ -54,7 +54,7 @@ impl Module for Conv2d {
 /// (N, `in_channels`, H, W) to (N, `out_channels`, H', W'); see [`ops::conv2d`].
 ///
 /// # Errors
-/// When the variables are missing or have other shapes, or the groups don't divide the channels.
+/// When the variables are missing or have other shapes, or the groups don't divide the channels. The layer runs on the CPU alone.
 ///
 /// # Example
 /// ```
@@ -138,7 +138,7 @@ impl Module for ConvBlock {
 /// See [`ops::conv_block`].
 ///
 /// # Errors
-/// When the variables are missing or have other shapes, or the groups don't divide the channels.
+/// When the variables are missing or have other shapes, or the groups don't divide the channels. The layer runs on the CPU alone.
 ///
 /// # Example
 /// ```
@@ -206,7 +206,7 @@ impl Module for Linear {
 /// Makes a fully connected layer; its tensors are `weight` (out, in) and `bias` (out,).
 ///
 /// # Shapes
-/// (N, `in_dim`) to (N, `out_dim`).
+/// (.., `in_dim`) to (.., `out_dim`).
 ///
 /// # Errors
 /// When the variables are missing or have other shapes.

@@ -170,7 +170,8 @@ pub struct ConvLocalisation {
 ///
 /// # Errors
 ///
-/// When the input is too small for the filters, or the `VarBuilder` can't provide the tensors.
+/// When the input is too small for the filters, or the `VarBuilder` can't provide the tensors. The net runs on the CPU alone; elsewhere
+/// [`fc_localisation`] does.
 ///
 /// # Example
 ///

@@ -158,6 +158,17 @@ fn nothing_in_nothing_out() -> Result<()> {
         assert_eq!(gradients[0].dims(), u.dims());
         assert_eq!(gradients[1].dims(), w.dims());
     }
+    // Without channels or pixels the bias is all there is: each of the 2 x 2 x 2 maxima gives it one, or of the 2 x 2 x 7.
+    for (input, kernel, pool, expected) in [((2, 0, 5, 5), 3, 2, 8.0), ((2, 1, 0, 5), 1, 1, 28.0)] {
+        let [u, w, _] = tensors(input, (3, input.1, kernel, kernel))?;
+        let b = Var::new(&[1.0, 2.0, 3.0], &Device::Cpu)?;
+        let cfg = ConvBlockConfig { conv: Conv2dConfig::default().padding(1), pool: Some(Pool2dConfig::new(pool)) };
+        for tracked in [false, true] {
+            let w = if tracked { Var::from_tensor(&w)?.into_inner() } else { w.clone() };
+            let grads = conv_block(&u, &w, Some(b.as_tensor()), cfg)?.sum_all()?.backward()?;
+            assert_eq!(grads.get(&b).map(values).transpose()?, Some(vec![expected; 3]), "{input:?}");
+        }
+    }
     Ok(())
 }
 

@@ -69,6 +69,12 @@ fn fill_only_where_there_is_no_image() -> Result<()> {
         let out = values(&grid_sample_fill(&u, &points, &Tensor::new(&[wild], &Device::Cpu)?, cfg)?)?;
         assert!(out[0].is_finite());
         assert!(out[1..].iter().all(|v| v.to_bits() == wild.to_bits()));
+        // Nor has it a part in the gradients of points inside.
+        let inside = Tensor::new(&[[[[0.3, -0.2], [0.9, 0.1]]]], &Device::Cpu)?;
+        let fill = Tensor::new(&[wild], &Device::Cpu)?;
+        let (_, gradients) = run(&[&u, &inside], |t| grid_sample_fill(&t[0], &t[1], &fill, cfg))?;
+        let (_, expected) = run(&[&u, &inside], |t| grid_sample(&t[0], &t[1], cfg))?;
+        assert!(distance(&gradients[1], &expected[1])? == 0.0, "{wild}");
     }
     // Half precision, each type of fill.
     let (u, points) = (u.to_dtype(DType::F16)?, points.to_dtype(DType::F16)?);

@@ -58,17 +58,26 @@ fn sizes() -> impl Strategy<Value = Sizes> {
     (0..3usize, 0..3usize, 0..4usize, (1..7usize, 1..7usize), (0..6usize, 0..6usize), 0..4usize)
 }
 
-/// An image (B, C, H, W) of the values in the order they come, in one of four layouts.
-fn image((b, _, c, (h, w), _, layout): Sizes, values: &[f64]) -> Result<Tensor> {
-    let count = b * c * h * w;
-    let dense = |shape: (usize, usize, usize, usize)| {
-        Tensor::from_vec(values.iter().copied().cycle().take(count).collect(), shape, &Device::Cpu)
+/// The values in the order they come, as they lie in memory for one of four layouts.
+fn memory((b, _, c, (h, w), _, layout): Sizes, values: &[f64], dtype: DType) -> Result<Tensor> {
+    let shape = match layout {
+        0 => (b, c, h, w),
+        1 => (b, h, w, c),
+        2 => (b, c, w, h),
+        _ => (b.min(1), c, h, w),
     };
+    let count = shape.0 * shape.1 * shape.2 * shape.3;
+    let values: Vec<f64> = values.iter().copied().cycle().take(count).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)
+}
+
+/// The image (B, C, H, W) that lies so in memory. A view: types are converted and variables made before, which copies.
+fn image((b, _, c, (h, w), _, layout): Sizes, memory: &Tensor) -> Result<Tensor> {
     match layout {
-        0 => dense((b, c, h, w)),
-        1 => dense((b, h, w, c))?.permute((0, 3, 1, 2)),
-        2 => dense((b, c, w, h))?.transpose(2, 3),
-        _ => dense((b, c, h, w))?.narrow(0, 0, b.min(1))?.broadcast_as((b.min(1), c, h, w))?.repeat((b, 1, 1, 1)),
+        0 => Ok(memory.clone()),
+        1 => memory.permute((0, 3, 1, 2)),
+        2 => memory.transpose(2, 3),
+        _ => memory.broadcast_as((b, c, h, w)),
     }
 }
 
@@ -93,9 +102,9 @@ proptest! {
         (cfg, dtype) in (config(), dtype()),
     ) {
         let (b, k, c, _, (h, w), _) = sizes;
-        let u = image(sizes, &pixels).and_then(|u| u.to_dtype(dtype)).expect("an image");
+        let u = memory(sizes, &pixels, dtype).expect("an image");
         let points = grid(sizes, &coordinates).and_then(|g| g.to_dtype(dtype)).expect("a grid");
-        let sample = |t: &[Tensor]| grid_sample(&t[0], &t[1], cfg);
+        let sample = |t: &[Tensor]| grid_sample(&image(sizes, &t[0])?, &t[1], cfg);
         let (out, gradients) = run(&[&u, &points], sample).expect("a sample");
         prop_assert_eq!(out.dims(), [b * k, c, h, w]);
         prop_assert_eq!(out.dtype(), dtype);
@@ -120,7 +129,7 @@ proptest! {
         let bicubic = cfg.interpolation == Interpolation::Bicubic;
         let cfg = if bicubic { cfg.interpolation(Interpolation::Bilinear) } else { cfg };
         let dtype = if single { DType::F32 } else { DType::F64 };
-        let u = image(sizes, &pixels).and_then(|u| u.to_dtype(dtype)).expect("an image");
+        let u = memory(sizes, &pixels, dtype).and_then(|u| image(sizes, &u)).expect("an image");
         let points = grid(sizes, &coordinates).and_then(|g| g.to_dtype(dtype)).expect("a grid");
         let out = values(&grid_sample(&u, &points, cfg).expect("a sample")).expect("values");
         let u = values(&u).expect("values");
@@ -141,7 +150,7 @@ proptest! {
         coordinates in prop::collection::vec(coordinate(), 40),
         cfg in config(),
     ) {
-        let u = image(sizes, &pixels).expect("an image");
+        let u = memory(sizes, &pixels, DType::F64).and_then(|u| image(sizes, &u)).expect("an image");
         let points = grid(sizes, &coordinates).expect("a grid");
         let sample = |u: &Tensor| grid_sample(u, &points, cfg);
         let of_sum = u.affine(-3.0, 0.0).and_then(|v| sample(&v)).expect("a sample");
@@ -166,10 +175,10 @@ proptest! {
         (cfg, dtype) in (config(), dtype()),
     ) {
         let (b, k, c, _, out_size, _) = sizes;
-        let u = image(sizes, &pixels).and_then(|u| u.to_dtype(dtype)).expect("an image");
+        let u = memory(sizes, &pixels, dtype).expect("an image");
         let entries = entries.iter().copied().cycle().take(6 * b * k).collect();
         let theta = Tensor::from_vec::<_, f64>(entries, (b * k, 2, 3), &Device::Cpu).and_then(|t| t.to_dtype(dtype)).expect("matrices");
-        let (out, gradients) = run(&[&u, &theta], |t| affine_grid_sample(&t[0], &t[1], out_size, cfg)).expect("a sample");
+        let (out, gradients) = run(&[&u, &theta], |t| affine_grid_sample(&image(sizes, &t[0])?, &t[1], out_size, cfg)).expect("a sample");
         prop_assert_eq!(out.dims(), [b * k, c, out_size.0, out_size.1]);
         prop_assert!(finite(&[out]) && finite(&gradients));
     }

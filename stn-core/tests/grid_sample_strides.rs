@@ -2,8 +2,8 @@
 
 mod support;
 
-use candle_core::{Result, Tensor};
-use stn_core::ops::{GridSampleConfig, grid_sample};
+use candle_core::{DType, Result, Tensor, Var};
+use stn_core::ops::{GridSampleConfig, affine_grid_sample, grid_sample};
 use support::sampler::{configs, grid_between_pixels};
 use support::{check_gradients, distance, random, run, values};
 
@@ -16,17 +16,21 @@ fn check_views(
 ) -> Result<()> {
     let views = view(&inputs.map(Tensor::clone))?;
     assert!(views.iter().any(|t| !t.is_contiguous()), "{name} is no test of strides");
-    let (out, gradients) = run(&inputs, |t| {
-        let [u, grid] = view(t)?;
-        grid_sample(&u, &grid, cfg)
-    })?;
-    let (expected, expected_gradients) = run(&inputs, |t| {
-        let [u, grid] = view(t)?;
-        grid_sample(&u.contiguous()?, &grid.contiguous()?, cfg)
-    })?;
-    assert_eq!(values(&out)?, values(&expected)?, "{name} {cfg:?}");
-    for (gradient, expected) in gradients.iter().zip(&expected_gradients) {
-        assert!(distance(gradient, expected)? < 1e-12, "{name} {cfg:?}");
+    // In f32 there are other kernels.
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-4)] {
+        let [u, grid] = [inputs[0].to_dtype(dtype)?, inputs[1].to_dtype(dtype)?];
+        let (out, gradients) = run(&[&u, &grid], |t| {
+            let [u, grid] = view(t)?;
+            grid_sample(&u, &grid, cfg)
+        })?;
+        let (expected, expected_gradients) = run(&[&u, &grid], |t| {
+            let [u, grid] = view(t)?;
+            grid_sample(&u.contiguous()?, &grid.contiguous()?, cfg)
+        })?;
+        assert_eq!(values(&out)?, values(&expected)?, "{name} {dtype:?} {cfg:?}");
+        for (gradient, expected) in gradients.iter().zip(&expected_gradients) {
+            assert!(distance(gradient, expected)? < tolerance, "{name} {dtype:?} {cfg:?}");
+        }
     }
     Ok(())
 }
@@ -78,6 +82,37 @@ fn strides_make_no_difference() -> Result<()> {
             |t| Ok([t[0].clone(), t[1].narrow(0, 1, 4)?.narrow(1, 1, 2)?.narrow(2, 1, 2)?]),
             cfg,
         )?;
+    }
+    Ok(())
+}
+
+/// A template for all images of a batch, whose gradient is asked for alone or with the matrices', for batches that keep all threads busy and for those that
+/// do not.
+#[test]
+fn one_image_for_all_gets_the_sum_of_the_gradients() -> Result<()> {
+    for dtype in [DType::F32, DType::F64] {
+        for (n, shape) in [(3, (1, 2, 9, 20)), (64, (1, 2, 9, 20)), (3, (1, 1, 1, 20))] {
+            let template = random(shape, 1)?.to_dtype(dtype)?;
+            let theta = random((n, 2, 3), 2)?.to_dtype(dtype)?;
+            let cfg = GridSampleConfig::new(true);
+            let sample = |t: &[Tensor], theta: &Tensor| {
+                affine_grid_sample(&t[0].broadcast_as((n, 2, 9, 20))?, theta, (7, 18), cfg)
+            };
+            let copied = |t: &[Tensor], theta: &Tensor| {
+                affine_grid_sample(&t[0].broadcast_as((n, 2, 9, 20))?.contiguous()?, theta, (7, 18), cfg)
+            };
+            let (_, alone) = run(&[&template], |t| sample(t, &theta))?;
+            let (_, both) = run(&[&template, &theta], |t| sample(t, &t[1]))?;
+            let (_, expected) = run(&[&template, &theta], |t| copied(t, &t[1]))?;
+            assert!(distance(&alone[0], &expected[0])? < 1e-3, "{n} {shape:?} {dtype:?}");
+            for (got, expected) in both.iter().zip(&expected) {
+                assert!(distance(got, expected)? < 1e-3, "{n} {shape:?} {dtype:?}");
+            }
+            // Matrices that are no variables, an image that is one: what a learnt template is.
+            let var = Var::from_tensor(&template)?;
+            let grads = sample(&[var.as_tensor().clone()], &theta)?.sum_all()?.backward()?;
+            assert!(grads.get(&var).is_some_and(|grad| grad.dims() == template.dims()));
+        }
     }
     Ok(())
 }

@@ -42,6 +42,23 @@ fn gradients_agree_with_finite_differences() -> Result<()> {
     check_gradients("linear_relu", &inputs, |t| linear_relu(&t[0], &t[1], &t[2]))
 }
 
+/// As in PyTorch and candle-nn.
+#[test]
+fn any_leading_dimensions() -> Result<()> {
+    let (w, b) = (random((4, 3), 2)?, random(4, 3)?);
+    for shape in [&[3][..], &[2, 5, 3], &[2, 1, 5, 3], &[0, 2, 3]] {
+        let x = random(shape, 1)?;
+        let rows = x.reshape((x.elem_count() / 3, 3))?;
+        let (out, gradients) = run(&[&x, &w, &b], |t| linear_relu(&t[0], &t[1], &t[2]))?;
+        let (expected, expected_gradients) = run(&[&rows, &w, &b], |t| linear_relu(&t[0], &t[1], &t[2]))?;
+        assert_eq!(out.dims(), [&shape[..shape.len() - 1], &[4]].concat());
+        assert!(distance(&out.reshape(expected.shape())?, &expected)? == 0.0, "{shape:?}");
+        assert!(distance(&gradients[0].reshape(rows.shape())?, &expected_gradients[0])? == 0.0, "{shape:?}");
+        assert!(distance(&gradients[1], &expected_gradients[1])? == 0.0, "{shape:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn views_and_upstream_views_make_no_difference() -> Result<()> {
     let inputs = [&random((5, 4), 1)?, &random((5, 3), 2)?, &random(7, 3)?];
@@ -90,8 +107,13 @@ fn same_bits_for_any_number_of_threads() -> Result<()> {
 #[test]
 fn errors_say_what_was_expected() {
     let f32s = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).expect("zeros");
-    let expected = "linear: input, weight and bias must be (N, K), (O, K) and (O,), got ";
-    for (x, w, b) in [(&[2, 3][..], &[4, 5][..], &[4][..]), (&[2, 3, 1], &[4, 3], &[4]), (&[2, 3], &[4, 3], &[3])] {
+    let expected = "linear: input, weight and bias must be (.., K), (O, K) and (O,), got ";
+    for (x, w, b) in [
+        (&[2, 3][..], &[4, 5][..], &[4][..]),
+        (&[2, 3, 1], &[4, 3], &[4]),
+        (&[2, 3], &[4, 3], &[3]),
+        (&[], &[1, 1], &[1]),
+    ] {
         assert_eq!(message(linear(&f32s(x), &f32s(w), &f32s(b))), format!("{expected}{:?}", (x, w, b)));
     }
     let doubles = Tensor::zeros(4, DType::F64, &Device::Cpu).expect("zeros");

@@ -4,6 +4,7 @@ mod support;
 mod transform_families;
 
 use candle_core::{D, DType, Device, Result, Tensor};
+use stn_core::antialias::supersample;
 use stn_core::ops::{GridSampleConfig, Padding, grid_sample};
 use stn_core::transform::{
     Affine, Attention, Projective, Similarity, ThinPlateSpline, Transform, Translation, affine_grid,
@@ -31,6 +32,28 @@ fn identity_returns_the_input() -> Result<()> {
                     }
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// Image and theta of half precision: the grid is computed in f32, and gradients come back in their own types.
+#[test]
+fn half_precision() -> Result<()> {
+    let all = families()?.into_iter().chain([Box::new(supersample(Affine, 2)?) as Box<dyn Transform>]);
+    for family in all {
+        let names = family.param_names();
+        for (half, tolerance) in [(DType::F16, 0.02), (DType::BF16, 0.15)] {
+            let u = image((2, 3, 6, 5), half)?;
+            let identity = Tensor::new(family.identity(), &Device::Cpu)?.to_dtype(half)?;
+            let theta = identity.broadcast_as((2, family.num_params()))?.affine(0.9, 0.0)?;
+            let cfg = GridSampleConfig::new(true);
+            assert_eq!(family.grid(&theta, (4, 4), true)?.dtype(), DType::F32, "{names:?}");
+            let (out, gradients) = run(&[&u, &theta], |t| family.warp(&t[0], &t[1], (4, 4), cfg))?;
+            let (u, theta) = (u.to_dtype(DType::F64)?, theta.to_dtype(DType::F64)?);
+            let (expected, _) = run(&[&u, &theta], |t| family.warp(&t[0], &t[1], (4, 4), cfg))?;
+            assert!(distance(&out, &expected)? < tolerance, "{names:?} {half:?} {}", distance(&out, &expected)?);
+            assert!(out.dtype() == half && gradients.iter().all(|gradient| gradient.dtype() == half), "{names:?}");
         }
     }
     Ok(())

@@ -102,6 +102,6 @@ fn errors_say_what_was_expected() -> Result<()> {
     let message = |theta: Tensor| message(affine_grid(&theta, (4, 4), true));
     assert_eq!(message(theta(&[2, 3], DType::F32)?), "affine_grid: theta must be (N, 2, 3), got [2, 3]");
     assert_eq!(message(theta(&[2, 3, 3], DType::F32)?), "affine_grid: theta must be (N, 2, 3), got [2, 3, 3]");
-    assert_eq!(message(theta(&[1, 2, 3], DType::U8)?), "affine_grid: theta must be f32 or f64, got U8");
+    assert_eq!(message(theta(&[1, 2, 3], DType::U8)?), "affine_grid: theta must be of a float type, got U8");
     Ok(())
 }

@@ -3,8 +3,10 @@
 mod support;
 
 use candle_core::{DType, Device, Result, Tensor};
+use rayon::prelude::*;
+use std::time::Duration;
 use stn_core::transform::{Affine, ThinPlateSpline, Transform};
-use support::{distance, random, run, values};
+use support::{distance, random, run, values, with_threads};
 
 /* import numpy as np
 from scipy.interpolate import RBFInterpolator
@@ -176,5 +178,23 @@ fn errors_say_what_was_expected() -> Result<()> {
     assert_eq!(wrong, "thin_plate_spline: theta must be (N, 6), got [2, 5]");
     let bytes = support::message(spline.grid(&theta((2, 6), DType::U8)?, (2, 2), true));
     assert_eq!(bytes, "thin_plate_spline: the dtype must be f32 or f64, got U8");
+    Ok(())
+}
+
+/// A spline that many threads share makes its basis on many threads too.
+#[test]
+fn threads_of_one_pool_do_not_wait_for_each_other() -> Result<()> {
+    let spline = ThinPlateSpline::new(6, 6)?;
+    let theta = Tensor::new(spline.identity(), &Device::Cpu)?.unsqueeze(0)?;
+    let (sender, done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let grids = with_threads(8, || {
+            let sides = (0..64).into_par_iter().map(|i| 128 + i / 16);
+            sides.map(|side| spline.clone().grid(&theta, (side, side), true)).collect::<Result<Vec<_>>>()
+        });
+        let _ = sender.send(grids);
+    });
+    let grids = done.recv_timeout(Duration::from_secs(120)).expect("the threads wait for each other")?;
+    assert!(grids.iter().enumerate().all(|(i, grid)| grid.dims() == [1, 128 + i / 16, 128 + i / 16, 2]));
     Ok(())
 }

@@ -12,7 +12,7 @@ const NAME: &str = "linear";
 /// element by element.
 ///
 /// # Shapes
-/// `input` (N, K), `weight` (O, K), `bias` (O,) -> (N, O).
+/// `input` (.., K), `weight` (O, K), `bias` (O,) -> (.., O).
 ///
 /// # Gradients
 /// For `input`, `weight` and `bias`; each is computed only where it is asked for. The same bits for any number of threads.
@@ -65,11 +65,16 @@ pub fn linear_relu(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Ten
 
 fn apply(input: &Tensor, weight: &Tensor, bias: &Tensor, relu: bool) -> Result<Tensor> {
     let shapes = (input.dims(), weight.dims(), bias.dims());
-    let (&[_, k], &[o, weight_k], &[bias_o]) = shapes else {
-        bail!("{NAME}: input, weight and bias must be (N, K), (O, K) and (O,), got {shapes:?}")
-    };
-    if k != weight_k || o != bias_o {
-        bail!("{NAME}: input, weight and bias must be (N, K), (O, K) and (O,), got {shapes:?}")
+    let fit = matches!(shapes, (&[.., k], &[o, weight_k], &[bias_o]) if k == weight_k && o == bias_o);
+    if !fit {
+        bail!("{NAME}: input, weight and bias must be (.., K), (O, K) and (O,), got {shapes:?}")
+    }
+    if let &[ref leading @ .., k] = input.dims()
+        && leading.len() != 1
+    {
+        let shape: Vec<usize> = leading.iter().copied().chain([weight.dim(0)?]).collect();
+        let rows = input.reshape((leading.iter().product::<usize>(), k))?;
+        return apply(&rows, weight, bias, relu)?.reshape(shape);
     }
     if input.dtype() != weight.dtype() || input.dtype() != bias.dtype() {
         let dtypes = [input.dtype(), weight.dtype(), bias.dtype()];

@@ -1,3 +1,4 @@
+use super::widened;
 use crate::ops::targets::{Targets, row_sums, theta_gradient};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
@@ -8,7 +9,7 @@ use rayon::prelude::*;
 ///
 /// # Shapes
 ///
-/// theta (N, 2, 3), `out_size` (H', W') -> (N, H', W', 2), last dimension (x, y).
+/// theta (N, 2, 3), `out_size` (H', W') -> (N, H', W', 2), last dimension (x, y); `f32` where theta is `f16` or `bf16`.
 ///
 /// # Gradients
 ///
@@ -16,7 +17,7 @@ use rayon::prelude::*;
 ///
 /// # Errors
 ///
-/// When theta isn't (N, 2, 3), or neither `f32` nor `f64`.
+/// When theta isn't (N, 2, 3), or of no float type.
 ///
 /// # Example
 ///
@@ -32,8 +33,9 @@ pub fn affine_grid(theta: &Tensor, out_size: (usize, usize), align_corners: bool
     if !matches!(theta.dims(), [_, 2, 3]) {
         candle_core::bail!("affine_grid: theta must be (N, 2, 3), got {:?}", theta.dims())
     }
+    let theta = &widened(theta)?;
     if !matches!(theta.dtype(), DType::F32 | DType::F64) {
-        candle_core::bail!("affine_grid: theta must be f32 or f64, got {:?}", theta.dtype())
+        candle_core::bail!("affine_grid: theta must be of a float type, got {:?}", theta.dtype())
     }
     let targets = Targets::new(out_size, align_corners);
     if theta.device().is_cpu() {

@@ -156,10 +156,19 @@ fn check_theta(family: &str, theta: &Tensor, num_params: usize) -> Result<()> {
 
 /// Applies an op that has a kernel for the CPU only; from and to another device theta and the grid are copied.
 fn generate(name: &str, theta: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
+    let theta = &widened(theta)?;
     if !matches!(theta.dtype(), DType::F32 | DType::F64) {
         candle_core::bail!("{name}: the dtype must be f32 or f64, got {:?}", theta.dtype())
     }
     theta.to_device(&Device::Cpu)?.contiguous()?.apply_op1(op)?.to_device(theta.device())
+}
+
+/// Theta in f32 where it is of half precision: a grid of halves could not tell the pixels of a large image apart.
+fn widened(theta: &Tensor) -> Result<Tensor> {
+    match theta.dtype() {
+        DType::F16 | DType::BF16 => theta.to_dtype(DType::F32),
+        _ => Ok(theta.clone()),
+    }
 }
 
 /// The matrices of a family whose entries are linear in theta: theta (N, P) -> `theta columns + constant`, (N, 2, 3).

@@ -64,7 +64,7 @@ pub(super) fn run<T: Real>(
         let (input, weight) = spectral::backward(geometry, (saved.input, saved.weight), &problem.maps(), wanted);
         return Gradients { input, weight, bias: problem.bias() };
     }
-    let (weight, bias) = problem.weights();
+    let (weight, bias) = if wanted.weight { problem.weights() } else { (vec![], problem.bias()) };
     let input = || {
         if problem.runs.are_long::<T>() {
             problem.images()
@@ -126,7 +126,7 @@ impl<T: Real> Problem<'_, T> {
         let (filters, patch) = (geometry.filters, geometry.patch());
         let (mut weight, mut bias) = (vec![T::zero(); filters * patch], vec![T::zero(); filters]);
         if geometry.is_empty() {
-            return (weight, bias);
+            return (weight, self.bias());
         }
         let x = self.channels_last();
         let (some_filters, some_images) = (filters.div_ceil(PARTS), images.div_ceil(PARTS));

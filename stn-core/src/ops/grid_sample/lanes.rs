@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::run::Run;
 use super::side::{Mode, RUN};
 use super::simd::Work;
+#[cfg(target_arch = "x86_64")]
 use candle_core::DType;
 use std::marker::PhantomData;
 

@@ -9,6 +9,7 @@ use super::simd::Work;
 #[cfg(target_arch = "x86_64")]
 use super::{avx512, bilinear_avx512};
 use crate::ops::targets::row_sums;
+#[cfg(target_arch = "x86_64")]
 use candle_core::DType;
 use std::marker::PhantomData;
 #[cfg(target_arch = "x86_64")]
@@ -326,7 +327,9 @@ unsafe fn gradients<T: Element, const D: usize, const POINTS: bool>(
     unsafe {
         let call = same::<_, Call<f32, 2>>(call);
         let window = bilinear_avx512::Window::new(call.problem, call.points, n);
-        window.gradients::<POINTS>((first, len), same(grad), &call.channels(n), same(out), same(band));
+        // The image's gradient alone reads no pixels, and they need not lie as its own do: those of a broadcast image do not.
+        let channels = if POINTS { call.channels(n) } else { Vec::new() };
+        window.gradients::<POINTS>((first, len), same(grad), &channels, same(out), same(band));
     }
 }
 

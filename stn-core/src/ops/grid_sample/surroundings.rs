@@ -50,8 +50,10 @@ pub(super) fn add_slopes<T: Element, M: Mode<K>, const K: usize>(
         for (i, (out, (_, [x, y]))) in out.chunks_exact_mut(2).zip(outside::<T, M, K>(call, n)).enumerate() {
             for (c, &fill) in fill.iter().enumerate() {
                 let grad = grad[c * points + i];
-                out[0] += grad * x * fill;
-                out[1] += grad * y * fill;
+                // Where the fill has no part, it may be anything: a NaN that marks what is outside.
+                for (out, slope) in out.iter_mut().zip([x, y]) {
+                    *out += if slope == T::zero() { slope } else { grad * slope * fill };
+                }
             }
         }
     });

@@ -113,11 +113,14 @@ impl ThinPlateSpline {
     /// The basis of an output size: the one that is kept, or a new one in its place.
     fn basis(&self, out_size: (usize, usize), align_corners: bool) -> Arc<Basis> {
         // What a panic elsewhere may have left is a basis or none.
-        let mut kept = self.basis.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*kept {
-            Some(basis) if basis.is_for(out_size, align_corners) => Arc::clone(basis),
-            _ => Arc::clone(kept.insert(Arc::new(Basis::new(&self.system, out_size, align_corners)))),
+        let kept = || self.basis.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(basis) = kept().as_ref().filter(|basis| basis.is_for(out_size, align_corners)) {
+            return Arc::clone(basis);
         }
+        // Not under the lock: it is made by many threads, and one that waits for the others may be given work that asks for this lock.
+        let basis = Arc::new(Basis::new(&self.system, out_size, align_corners));
+        *kept() = Some(Arc::clone(&basis));
+        basis
     }
 }
 

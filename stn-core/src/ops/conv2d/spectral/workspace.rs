@@ -5,10 +5,19 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
 /// Buffers of no use at present, of any element type.
-static KEPT: Mutex<Vec<Box<dyn Any + Send>>> = Mutex::new(Vec::new());
+static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+
+/// A buffer and its size.
+struct Kept {
+    bytes: usize,
+    buffer: Box<dyn Any + Send>,
+}
 
 /// As many as one call needs at a time.
 const MOST: usize = 4;
+
+/// Bytes that are kept at most, for as long as the process lives.
+const MOST_BYTES: usize = 256 << 20;
 
 /// A buffer that the next call gets when this one is done with it.
 pub(super) struct Buffer<T: Send + 'static>(Vec<T>);
@@ -17,13 +26,13 @@ impl<T: Default + Clone + Send + 'static> Buffer<T> {
     /// Of `len` elements, whatever they are.
     pub(super) fn new(len: usize) -> Self {
         let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        let capacity = |buffer: &Box<dyn Any + Send>| buffer.downcast_ref::<Vec<T>>().map_or(0, Vec::capacity);
+        let capacity = |kept: &Kept| kept.buffer.downcast_ref::<Vec<T>>().map_or(0, Vec::capacity);
         // The smallest that is large enough, else the largest.
         let best = (0..kept.len()).min_by_key(|&i| {
             let capacity = capacity(&kept[i]);
             if capacity >= len { (0, capacity) } else { (1, usize::MAX - capacity) }
         });
-        let buffer = best.map(|i| kept.swap_remove(i)).and_then(|buffer| buffer.downcast::<Vec<T>>().ok());
+        let buffer = best.map(|i| kept.swap_remove(i)).and_then(|kept| kept.buffer.downcast::<Vec<T>>().ok());
         drop(kept);
         let mut buffer = buffer.map(|buffer| *buffer).unwrap_or_default();
         if buffer.capacity() < len {
@@ -37,8 +46,9 @@ impl<T: Default + Clone + Send + 'static> Buffer<T> {
 impl<T: Send + 'static> Drop for Buffer<T> {
     fn drop(&mut self) {
         let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < MOST {
-            kept.push(Box::new(std::mem::take(&mut self.0)));
+        let bytes = self.0.capacity() * size_of::<T>();
+        if kept.len() < MOST && bytes + kept.iter().map(|kept| kept.bytes).sum::<usize>() <= MOST_BYTES {
+            kept.push(Kept { bytes, buffer: Box::new(std::mem::take(&mut self.0)) });
         }
     }
 }
