@@ -189,12 +189,13 @@ fn threads_of_one_pool_do_not_wait_for_each_other() -> Result<()> {
     let (sender, done) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let grids = with_threads(8, || {
-            let sides = (0..64).into_par_iter().map(|i| 128 + i / 16);
+            // Sizes that change all the time, so that bases are made all the time.
+            let sides = (0..256).into_par_iter().map(|i| 64 + i % 4);
             sides.map(|side| spline.clone().grid(&theta, (side, side), true)).collect::<Result<Vec<_>>>()
         });
         let _ = sender.send(grids);
     });
     let grids = done.recv_timeout(Duration::from_secs(120)).expect("the threads wait for each other")?;
-    assert!(grids.iter().enumerate().all(|(i, grid)| grid.dims() == [1, 128 + i / 16, 128 + i / 16, 2]));
+    assert!(grids.iter().enumerate().all(|(i, grid)| grid.dims() == [1, 64 + i % 4, 64 + i % 4, 2]));
     Ok(())
 }
