@@ -55,6 +55,16 @@ impl<'a> Cells<'a> {
         self.runs.iter().any(|run| run.scaled_down())
     }
 
+    /// How they were trained, as a heading in Markdown that says where this is less than in the paper.
+    pub fn heading(&self, experiment: &dyn Experiment) -> String {
+        let scaled_down = match experiment.paper_training() {
+            _ if !self.scaled_down() => String::new(),
+            Some(paper) => format!("; scaled down, the paper has {paper}"),
+            None => "; scaled down against our `full`, the paper does not say how long it trained".into(),
+        };
+        format!("### Budget {}{scaled_down}", self.training)
+    }
+
     /// The runs of a cell, one a seed.
     pub fn runs(&self, data: &str, model: &str) -> Vec<&'a RunResult> {
         self.runs.iter().copied().filter(|run| run.data == data && run.model == model).collect()

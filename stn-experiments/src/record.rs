@@ -157,9 +157,15 @@ impl RunDir {
     /// # Errors
     /// When it is missing or damaged.
     pub fn load_tensors(&self, name: &str) -> Result<HashMap<String, Tensor>> {
-        load_tensors(&self.path.join(name)).context(
-            "has the run finished? If it has and the file is damaged, move the run's directory away and train it again",
-        )
+        let path = self.path.join(name);
+        if !path.exists() {
+            let steps = self.metrics()?.pop().and_then(|line| line["step"].as_u64()).unwrap_or(0);
+            bail!(
+                "{} is missing. Some {steps} steps of the run were done: if it was stopped, the command that trains it goes on",
+                path.display()
+            )
+        }
+        load_tensors(&path).context("it is damaged: move it away, and where it is needed train the run again")
     }
 
     /// Whether there is a file of that name.

@@ -84,7 +84,7 @@ pub fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> Result<Stri
             seeds.join(", "),
             first.params,
             mean(&|run| Some(run.seconds / 60.0), 1),
-            training.budget,
+            first.budget_label(),
             training.on,
             training.how,
         )?;
@@ -107,11 +107,7 @@ pub fn beside_the_papers(
     }
     let mut text = String::new();
     for cells in Cells::by_training(results) {
-        let scaled_down = match experiment.paper_training() {
-            Some(paper) if cells.scaled_down() => format!("; scaled down, the paper has {paper}"),
-            _ => String::new(),
-        };
-        writeln!(text, "### Budget {}{scaled_down}\n", cells.training)?;
+        writeln!(text, "{}\n", cells.heading(experiment))?;
         writeln!(text, "Test {} in percent, ours over the seeds (the paper's):\n", experiment.measure().noun())?;
         writeln!(text, "{}", cells.beside_the_papers(experiment))?;
         writeln!(text, "Parameters / seeds / minutes a run:\n\n{}", cells.costs(experiment))?;
@@ -163,7 +159,7 @@ fn section(
 ) -> Result<(String, String)> {
     let results: Vec<&RunResult> = runs.iter().map(|(_, result)| result).collect();
     let (table, findings) = (table(experiment, &results)?, experiment.findings(&results)?);
-    let mut figures = figures::learning_curves(out, prefix, experiment, runs)?;
+    let (mut figures, mut left_out) = (figures::learning_curves(out, prefix, experiment, runs)?, Vec::new());
     let mut drawn = BTreeSet::new();
     // Those of a second training, whose names are the same, go into a folder of their own.
     let trainings: BTreeSet<Training> = results.iter().map(|&result| Training::of(result)).collect();
@@ -174,9 +170,17 @@ fn section(
         if drawn.insert((training, &result.data, &result.model)) {
             let folder = place.map_or(String::new(), |place| format!("{prefix}training-{}/", place + 1));
             fs::create_dir_all(out.join(&folder)).with_context(|| format!("cannot make {folder}"))?;
-            let of_run = experiment.figures(&out.join(&folder), run, result)?;
-            figures
-                .extend(of_run.into_iter().map(|figure| Figure { file: format!("{folder}{}", figure.file), ..figure }));
+            // What a run's samples cannot show is left out: the tables need its result alone.
+            match experiment.figures(&out.join(&folder), run, result) {
+                Ok(of_run) => figures.extend(
+                    of_run.into_iter().map(|figure| Figure { file: format!("{folder}{}", figure.file), ..figure }),
+                ),
+                Err(error) => {
+                    let note = format!("{} on {}: {error:#}", experiment.label(&result.model), result.data);
+                    crate::warn!("figures are left out, {note}");
+                    left_out.push(note);
+                }
+            }
         }
     }
 
@@ -195,6 +199,9 @@ fn section(
     text.push_str("\n### Figures\n");
     for Figure { file, caption } in figures {
         writeln!(text, "\n![{caption}]({file}.png)\n\n{caption} ([SVG]({file}.svg))")?;
+    }
+    for note in left_out {
+        writeln!(text, "\nLeft out, {note}")?;
     }
     let tables = if findings.is_empty() { table } else { format!("{findings}\n{table}") };
     Ok((text, tables))

@@ -145,6 +145,9 @@ impl Request {
         if self.weights.is_some() {
             add("weights", &["FILE".into()]);
         }
+        if self.encoder.is_some() {
+            add("encoder", &["RUN".into()]);
+        }
         if self.seeds != [0] {
             add("seeds", &self.seeds.iter().map(u64::to_string).collect::<Vec<_>>());
         }
@@ -352,8 +355,9 @@ mod tests {
     #[test]
     fn the_command_asks_for_weights_without_naming_a_file() {
         let (backbone, weights) = (Some(BackboneKind::BnInception), Some("/home/me/mine.safetensors".into()));
-        let request = Request { backbone, weights, ..request("quick") };
-        assert_eq!(request.command(), "cargo stn reproduce mnist --backbone bn-inception --weights FILE");
+        let encoder = Some("/home/me/run".into());
+        let request = Request { backbone, weights, encoder, ..request("quick") };
+        assert_eq!(request.command(), "cargo stn reproduce mnist --backbone bn-inception --weights FILE --encoder RUN");
     }
 
     #[test]

@@ -350,7 +350,7 @@ impl Run<'_> {
 /// # Errors
 /// When the run has no trained model, or one of other variables.
 pub fn load_weights(dir: &RunDir, vars: &SeededVarMap) -> Result<()> {
-    let weights = dir.load_tensors(MODEL_FILE).context("the run has no trained model; has it finished?")?;
+    let weights = dir.load_tensors(MODEL_FILE).context("the run has no trained model")?;
     Ok(vars.load(&weights)?)
 }
 

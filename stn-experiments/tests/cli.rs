@@ -228,6 +228,18 @@ fn a_run_leaves_what_it_promises_and_is_not_repeated() {
     fs::write(home.path().join("bad.png"), "no picture").unwrap();
     assert!(fails(home.path(), &format!("look {dir} --image bad.png --offline")).contains("bad.png"));
 
+    // Of damaged samples no figure is drawn; the table and the others stay.
+    let samples = run_dir.join("samples.safetensors");
+    let bytes = fs::read(&samples).unwrap();
+    fs::write(&samples, &bytes[..bytes.len() / 2]).unwrap();
+    let output = run(home.path(), "report runs --out again");
+    let text = fs::read_to_string(home.path().join("again/report.md")).unwrap();
+    assert!(output.status.success() && text.contains("| R | ST-FCN Aff |"), "{text}");
+    assert!(text.contains("Left out, ST-FCN Aff on R:") && text.contains("samples.safetensors"), "{text}");
+    fs::remove_file(run_dir.join("model.safetensors")).unwrap();
+    let said = fails(home.path(), &format!("eval {dir} --offline"));
+    assert!(said.contains("model.safetensors is missing. Some 24 steps of the run were done"), "{said}");
+
     // A damaged result is not taken for a finished run, nor overwritten.
     fs::write(run_dir.join("result.json"), &before[..before.len() / 2]).unwrap();
     assert!(fails(home.path(), &format!("{SMALL} --out runs")).contains("result.json"));

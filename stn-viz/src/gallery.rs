@@ -90,7 +90,9 @@ pub fn gallery(path: &Path, figure: &GalleryFigure) -> Result<()> {
         }
         let picture = Picture::new(item.image, &format!("picture {i} of the gallery"))?;
         let scale = picture.cell(figure.side);
-        cell = (cell.0.max(picture.width as f64 * scale), cell.1.max(picture.height as f64 * scale));
+        // A column is as wide as what is written in it.
+        let wide = (picture.width as f64 * scale).max(width(item.caption, SMALL)? - 2. * AROUND);
+        cell = (cell.0.max(wide), cell.1.max(picture.height as f64 * scale));
         pictures.push((picture, scale));
     }
     let columns = columns.min(items.len());
@@ -109,6 +111,7 @@ pub fn gallery(path: &Path, figure: &GalleryFigure) -> Result<()> {
         for (i, (item, (picture, scale))) in items.iter().zip(&pictures).enumerate() {
             let (x, y) = (MARGIN + (i % columns) as f64 * across, page.top() + (i / columns) as f64 * down);
             let (w, h) = (picture.width as f64 * scale, picture.height as f64 * scale);
+            let x = x + (cell.0 - w) / 2.;
             canvas.rect((x, y), (x + w + 2. * AROUND, y + h + 2. * AROUND), PALE)?;
             picture.draw(canvas, (x + AROUND, y + AROUND), *scale)?;
             let place = |(u, v): Point| (x + AROUND + (u + 1.) / 2. * w, y + AROUND + (v + 1.) / 2. * h);

@@ -22,7 +22,14 @@ pub(super) fn eval(run: &RunDir, source: SourceArgs) -> Result<()> {
             result.images_label()
         );
     }
-    crate::say!("test error {spread} % (mean ± standard deviation of {} draws)", spread.count);
+    let measure = experiment.measure();
+    let shown = Spread { mean: measure.of(spread.mean), ..spread };
+    let draws_of = if spread.count > 1 {
+        format!(" (mean ± standard deviation of {} draws)", spread.count)
+    } else {
+        String::new()
+    };
+    crate::say!("test {} {shown} %{draws_of}", measure.noun());
     if let Some(images) = other_images {
         crate::say!("on other images than result.json speaks of: {images}");
         return Ok(());

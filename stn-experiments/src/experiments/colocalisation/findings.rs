@@ -12,7 +12,7 @@ pub(super) fn table_5(results: &[&RunResult]) -> String {
     let mut text = String::new();
     for cells in Cells::by_training(results) {
         let classes: Vec<String> = (0..CLASSES).map(|class| class.to_string()).collect();
-        let _ = writeln!(text, "### Budget {}\n\nDigits found, in percent:\n", cells.training);
+        let _ = writeln!(text, "{}\n\nDigits found, in percent:\n", cells.heading(&Colocalisation));
         let _ = writeln!(
             text,
             "| images | | {} | mean | mean IoU |\n|---|---{}|---|---|",

@@ -143,7 +143,14 @@ fn perform(run: &Run, mnist: &Mnist, encoder: &TrainedEncoder, literal: bool, st
     let vars = SeededVarMap::new(run.seed);
     let localiser = localiser(vars.var_builder(DType::F32, &Device::Cpu).pp("transformer"))?;
     let identity = scenes.images.identity();
-    let trained_on = format!("{} images made of {}", scenes.images.len(), mnist.source.images());
+    let loss = if literal { ", loss eq. (8) as it stands" } else { "" };
+    let trained_on = format!(
+        "{} images made of {}, encoder {} ({}){loss}",
+        scenes.images.len(),
+        mnist.source.images(),
+        encoder.run,
+        encoder.identity.get(..8).unwrap_or(&encoder.identity),
+    );
     let origin = Origin {
         source: &mnist.source,
         trained_on: &trained_on,
