@@ -156,10 +156,12 @@ impl Writer {
             "images": { "dtype": "U8", "shape": [count, 3, side, side], "data_offsets": [0, pixels] },
             "labels": { "dtype": "U8", "shape": [count, DIGITS], "data_offsets": [pixels, end] },
         });
+        let header = header.to_string();
+        ensure!(header.len() <= HEADER, "the header needs {} bytes, there are {HEADER}", header.len());
         self.file.write_all(self.labels.as_flattened())?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&(HEADER as u64).to_le_bytes())?;
-        self.file.write_all(header.to_string().as_bytes())?;
+        self.file.write_all(header.as_bytes())?;
         Ok(self.file.flush()?)
     }
 }
