@@ -33,16 +33,13 @@ pub(crate) fn load<'a, T: Real>(count: usize, plane: impl Fn(usize) -> &'a [T], 
     }
 }
 
-/// Gives out some pixels of the images, to those from `first` on of each image's plane, each as `convert` has it.
+/// Gives out some pixels of the images, or what there is of each, to those from `first` on of each image's plane.
 #[inline(always)]
-pub(crate) fn store<T: Real, U>(lanes: &[T], planes: &mut [&mut [U]], first: usize, convert: impl Fn(T) -> U) {
+pub(crate) fn store<T: Real, U: Copy>(lanes: &[U], planes: &mut [&mut [U]], first: usize) {
     for (i, block) in lanes.chunks(BLOCK * T::LANES).enumerate() {
         for (lane, plane) in planes.iter_mut().enumerate() {
             let values = &mut plane[first + i * BLOCK..];
-            values
-                .iter_mut()
-                .zip(block.chunks_exact(T::LANES))
-                .for_each(|(value, pixel)| *value = convert(pixel[lane]));
+            values.iter_mut().zip(block.chunks_exact(T::LANES)).for_each(|(value, pixel)| *value = pixel[lane]);
         }
     }
 }

@@ -47,6 +47,9 @@ pub(crate) trait Real: WithDType + Default {
 
     /// The sum of the elements.
     fn vector_sum<S: Simd>(simd: S, a: Self::Vector<S>) -> Self;
+
+    /// A whole number of 0 to 255.
+    fn to_byte(self) -> u8;
 }
 
 macro_rules! real {
@@ -54,6 +57,11 @@ macro_rules! real {
         impl Real for $type {
             const LANES: usize = $lanes;
             type Vector<S: Simd> = S::$vector;
+
+            #[inline(always)]
+            fn to_byte(self) -> u8 {
+                self as u8
+            }
 
             #[inline(always)]
             fn splat<S: Simd>(simd: S, value: Self) -> S::$vector {

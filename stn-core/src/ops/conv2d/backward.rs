@@ -21,12 +21,21 @@ const TASKS: usize = 16;
 const IMAGE_BYTES: usize = 1 << 19;
 
 /// What the backward pass needs of the forward pass.
-pub(super) struct Saved<'a, T> {
+pub(super) struct Saved<'a, T: Real> {
     pub(super) input: &'a [T],
     pub(super) weight: &'a [T],
     /// The result, and which pixel of each window it is.
     pub(super) out: &'a [T],
     pub(super) cells: &'a [u8],
+    /// Known where the forward pass went by way of them; images and weights were finite then.
+    pub(super) spectra: Option<&'a spectral::Known<T>>,
+}
+
+impl<T: Real> Saved<'_, T> {
+    /// Whether images, weights and these gradients may go by way of their spectra.
+    pub(super) fn are_finite(&self, grad: &[T]) -> bool {
+        spectral::are_finite(&[grad]) && (self.spectra.is_some() || spectral::are_finite(&[self.input, self.weight]))
+    }
 }
 
 /// Which gradients are asked for.
@@ -94,9 +103,8 @@ fn dense<T: Real>(geometry: &Geometry, relu: bool, saved: &Saved<T>, grad: &[T],
     for group in sums.chunks_exact(filters.max(1)) {
         bias.iter_mut().zip(group).for_each(|(bias, &sum)| *bias += sum);
     }
-    if spectral::dense_backward_pays::<T>(geometry, wanted) && spectral::are_finite(&[saved.input, saved.weight, &maps])
-    {
-        let (input, weight) = spectral::backward(geometry, (saved.input, saved.weight), &maps, wanted);
+    if spectral::dense_backward_pays::<T>(geometry, wanted) && saved.are_finite(&maps) {
+        let (input, weight) = spectral::backward(geometry, saved, &maps, wanted);
         return Gradients { input, weight, bias };
     }
     Gradients {
@@ -257,7 +265,7 @@ pub(super) fn images<T: Real>(geometry: &Geometry, weight: &[T], maps: &[T]) -> 
             for row in rows.clone() {
                 let start = ((top + row) * geometry.padded().1 + left) * T::LANES;
                 let lanes = &image[start..start + columns.len() * T::LANES];
-                interleave::store(lanes, planes, row * geometry.size.1, |x| x);
+                interleave::store::<T, _>(lanes, planes, row * geometry.size.1);
             }
         }
     });

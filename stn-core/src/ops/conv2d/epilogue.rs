@@ -29,6 +29,7 @@ pub(super) struct Scratch<T> {
     pub(super) maps: Vec<T>,
     pooled: Vec<T>,
     cells: Vec<T>,
+    bytes: Vec<u8>,
 }
 
 impl Epilogue {
@@ -69,16 +70,18 @@ impl<T: Real> WithSimd for Finish<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { epilogue, images, scratch: Scratch { maps, pooled, cells }, to } = self;
+        let Self { epilogue, images, scratch: Scratch { maps, pooled, cells, bytes }, to } = self;
         let len = epilogue.out.0 * epilogue.out.1 * T::LANES;
         for (i, (map, out)) in maps.chunks_exact_mut(len).zip(to.out.chunks_mut(images)).enumerate() {
             if let Some(windows) = &epilogue.windows {
                 pooled.resize(epilogue.positions() * T::LANES, T::zero());
                 cells.resize(pooled.len(), T::zero());
                 max_pool(simd, windows, epilogue.relu, map, pooled, cells);
-                interleave::store(pooled, out, 0, |x| x);
+                interleave::store::<T, _>(pooled, out, 0);
                 let to = &mut to.cells[i * images..(i + 1) * images];
-                interleave::store(cells, to, 0, |cell| cell.to_f64() as u8);
+                bytes.clear();
+                bytes.extend(cells.iter().map(|cell| cell.to_byte()));
+                interleave::store::<T, _>(bytes, to, 0);
             } else {
                 if epilogue.relu {
                     for pixels in map.chunks_exact_mut(width::<T, S>()) {
@@ -86,7 +89,7 @@ impl<T: Real> WithSimd for Finish<'_, '_, T> {
                         set_first::<T, S>(pixels, relu(simd, x, x, T::zero()));
                     }
                 }
-                interleave::store(map, out, 0, |x| x);
+                interleave::store::<T, _>(map, out, 0);
             }
         }
     }

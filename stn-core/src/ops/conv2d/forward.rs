@@ -47,10 +47,12 @@ fn packed<T: Real>(geometry: &Geometry, tiles: &[Tile], weight: &[T]) -> Vec<T> 
 }
 
 /// The result of the forward pass, (N, O, H', W'), the sides those after pooling.
-pub(super) struct Forward<T> {
+pub(super) struct Forward<T: Real> {
     pub(super) out: Vec<T>,
     /// Which pixel of each window is the largest, where there is a pool.
     pub(super) cells: Vec<u8>,
+    /// The spectra of images and weights, where they were needed.
+    pub(super) spectra: Option<spectral::Known<T>>,
 }
 
 /// The maps of a batch.
@@ -65,8 +67,8 @@ pub(super) fn run<T: Real>(
     let mut out = vec![T::zero(); shape.0 * shape.1 * shape.2];
     let mut cells = vec![0; if epilogue.windows.is_some() { out.len() } else { 0 }];
     if spectral::forward_pays::<T>(geometry) && spectral::are_finite(&[input, weight]) {
-        spectral::forward(geometry, epilogue, (input, weight, bias), (&mut out, &mut cells));
-        return Forward { out, cells };
+        let spectra = spectral::forward(geometry, epilogue, (input, weight, bias), (&mut out, &mut cells));
+        return Forward { out, cells, spectra: Some(spectra) };
     }
     let (tiles, x) = (tiles(geometry), interleaved(geometry, input));
     let (weight, patch) = (packed(geometry, &tiles, weight), geometry.patch());
@@ -86,7 +88,7 @@ pub(super) fn run<T: Real>(
         by_count!(tile.filters.len(), B => maps::<T, B>(geometry, x, w, bias, &mut scratch.maps));
         epilogue.finish(members::<T>(group, images).len(), scratch, &mut Planes { out, cells });
     });
-    Forward { out, cells }
+    Forward { out, cells, spectra: None }
 }
 
 /// The maps of B filters for a group of images, (B, H', W', lanes).

@@ -3,10 +3,11 @@
 use super::backward::{self, Saved, Wanted};
 use super::epilogue::Epilogue;
 use super::geometry::Geometry;
-use super::{Conv2dConfig, forward};
+use super::{Conv2dConfig, forward, spectral};
 use crate::ops::pool2d::Pool2dConfig;
 use crate::ops::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use std::any::Any;
 use std::sync::OnceLock;
 
 const NAME: &str = "conv2d";
@@ -16,13 +17,20 @@ pub(super) struct ConvBlock {
     cfg: Conv2dConfig,
     relu: bool,
     pool: Option<Pool2dConfig>,
-    /// What the forward pass leaves for the backward pass: which pixel of each window was the largest.
-    cells: OnceLock<Vec<u8>>,
+    left: OnceLock<Left>,
+}
+
+/// What the forward pass leaves for the backward pass.
+struct Left {
+    /// Which pixel of each window was the largest.
+    cells: Vec<u8>,
+    /// [`spectral::Known`] of the element type, if anything is.
+    spectra: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl ConvBlock {
     pub(super) fn new(cfg: Conv2dConfig, relu: bool, pool: Option<Pool2dConfig>) -> Self {
-        Self { cfg, relu, pool, cells: OnceLock::new() }
+        Self { cfg, relu, pool, left: OnceLock::new() }
     }
 
     pub(super) fn pool(&self) -> Option<Pool2dConfig> {
@@ -45,7 +53,8 @@ impl ConvBlock {
         let (input, weight) = (contiguous::<T>(NAME, input.0, input.1)?, contiguous::<T>(NAME, weight.0, weight.1)?);
         let forward = forward::run(&geometry, &epilogue, input, weight, contiguous(NAME, bias.0, bias.1)?);
         // A node runs forward once.
-        let _ = self.cells.set(forward.cells);
+        let spectra = forward.spectra.map(|spectra| Box::new(spectra) as Box<dyn Any + Send + Sync>);
+        let _ = self.left.set(Left { cells: forward.cells, spectra });
         let (height, width) = epilogue.size();
         let shape = Shape::from((geometry.images, geometry.filters, height, width));
         Ok((T::to_cpu_storage_owned(forward.out), shape))
@@ -61,12 +70,14 @@ impl ConvBlock {
     ) -> Result<Gradients> {
         let (geometry, epilogue) = self.problem(input.shape(), weight.shape())?;
         let wanted = Wanted { input: input.track_op(), weight: weight.track_op() };
-        let cells = self.cells.get().map_or(&[][..], Vec::as_slice);
+        let left = self.left.get();
+        let cells = left.map_or(&[][..], |left| &left.cells);
+        let spectra = left.and_then(|left| left.spectra.as_ref()?.downcast_ref::<spectral::Known<T>>());
         let gradients = with_elements::<T, _>(NAME, input, |input| {
             with_elements(NAME, weight, |weight| {
                 with_elements(NAME, out, |out| {
                     with_elements(NAME, &grad.contiguous()?, |grad| {
-                        let saved = Saved { input, weight, out, cells };
+                        let saved = Saved { input, weight, out, cells, spectra };
                         Ok(backward::run(&geometry, &epilogue, &saved, grad, wanted))
                     })
                 })

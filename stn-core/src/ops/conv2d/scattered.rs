@@ -30,8 +30,34 @@ pub(super) struct Entry<T> {
     pub(super) grad: T,
 }
 
+/// Some pixels with a gradient, in a buffer that is filled again and again.
+struct Entries<T> {
+    buffer: Vec<Entry<T>>,
+    count: usize,
+}
+
+impl<T> Default for Entries<T> {
+    fn default() -> Self {
+        Self { buffer: vec![], count: 0 }
+    }
+}
+
+impl<T: Real> Entries<T> {
+    /// Room for so many more.
+    fn free(&mut self, more: usize) -> &mut [Entry<T>] {
+        if self.buffer.len() < self.count + more {
+            self.buffer.resize(self.count + more, Entry { place: 0, grad: T::zero() });
+        }
+        &mut self.buffer[self.count..]
+    }
+
+    fn all(&self) -> &[Entry<T>] {
+        &self.buffer[..self.count]
+    }
+}
+
 /// One call.
-struct Problem<'a, T> {
+struct Problem<'a, T: Real> {
     geometry: &'a Geometry,
     saved: &'a Saved<'a, T>,
     grad: &'a [T],
@@ -58,10 +84,8 @@ pub(super) fn run<T: Real>(
     }
     let problem = Problem { geometry, saved, grad, windows, places, starts, runs };
     let alive = saved.cells.iter().filter(|cell| **cell != DEAD).count();
-    if spectral::scattered_backward_pays::<T>(geometry, wanted, alive)
-        && spectral::are_finite(&[saved.input, saved.weight, grad])
-    {
-        let (input, weight) = spectral::backward(geometry, (saved.input, saved.weight), &problem.maps(), wanted);
+    if spectral::scattered_backward_pays::<T>(geometry, wanted, alive) && saved.are_finite(grad) {
+        let (input, weight) = spectral::backward(geometry, saved, &problem.maps(), wanted);
         return Gradients { input, weight, bias: problem.bias() };
     }
     let (weight, bias) = if wanted.weight { problem.weights() } else { (vec![], problem.bias()) };
@@ -81,23 +105,21 @@ impl<T: Real> Problem<'_, T> {
         filter / self.geometry.group_filters()
     }
 
-    /// Appends the pixels of one image's map that have a gradient; the image begins at `base`. Gives their sum.
-    fn entries(&self, image: usize, filter: usize, base: usize, entries: &mut Vec<Entry<T>>) -> T {
-        let (windows, mut count, mut sum) = (self.starts.len(), entries.len(), T::zero());
-        let base = base + self.group(filter) * self.runs.image;
-        entries.resize(count + windows, Entry { place: 0, grad: T::zero() });
+    /// Appends the pixels of one image's map that have a gradient; the image begins at `base`.
+    fn entries(&self, image: usize, filter: usize, base: usize, entries: &mut Entries<T>) {
+        let (windows, base) = (self.starts.len(), base + self.group(filter) * self.runs.image);
+        let free = entries.free(windows);
         let first = (image * self.geometry.filters + filter) * windows;
         let cells = &self.saved.cells[first..first + windows];
+        let mut count = 0;
         for ((&cell, &grad), &start) in cells.iter().zip(&self.grad[first..first + windows]).zip(&self.starts) {
             // Without branches, which the data would make unpredictable: a window without a gradient is overwritten by the next.
             let alive = cell != DEAD;
             let cell = if alive { usize::from(cell) } else { 0 };
-            entries[count] = Entry { place: base + self.places[start + cell], grad };
-            sum += if alive { grad } else { T::zero() };
+            free[count] = Entry { place: base + self.places[start + cell], grad };
             count += usize::from(alive);
         }
-        entries.truncate(count);
-        sum
+        entries.count += count;
     }
 
     /// The images with their channels last and the zeros of the padding around them, and as much behind them as a vector may reach.
@@ -159,17 +181,18 @@ impl<T: Real> Problem<'_, T> {
         let (mut weights, mut biases) = (vec![T::zero(); filters.len() * patch], vec![T::zero(); filters.len()]);
         let image_len = self.geometry.cfg.groups * self.runs.image;
         let chunk = (CHUNK_BYTES / (image_len * size_of::<T>())).max(1);
-        let mut entries = vec![];
+        let mut entries = Entries::default();
         for first in images.clone().step_by(chunk) {
             let last = images.end.min(first + chunk);
             // What a vector may reach behind the last image lies in `x` too.
             let x = &x[first * image_len..last * image_len + self.runs.slack::<T>()];
             for ((filter, weights), bias) in filters.clone().zip(weights.chunks_exact_mut(patch)).zip(&mut biases) {
-                entries.clear();
+                entries.count = 0;
                 for image in first..last {
-                    *bias += self.entries(image, filter, (image - first) * image_len, &mut entries);
+                    self.entries(image, filter, (image - first) * image_len, &mut entries);
                 }
-                sum_rows(&self.runs, x, &entries, weights);
+                *bias += entries.all().iter().fold(T::zero(), |sum, entry| sum + entry.grad);
+                sum_rows(&self.runs, x, entries.all(), weights);
             }
         }
         (weights, biases)
@@ -218,14 +241,14 @@ impl<T: Real> Problem<'_, T> {
         let len = geometry.channels * geometry.pixels();
         let ((rows, top), (columns, left)) = geometry.inside();
         out.par_chunks_exact_mut(len).enumerate().for_each_init(
-            <(Vec<T>, Vec<Entry<T>>)>::default,
+            <(Vec<T>, Entries<T>)>::default,
             |(image, entries), (i, out)| {
                 image.clear();
                 image.resize(groups * runs.image + runs.slack::<T>(), T::zero());
                 for (filter, weights) in weights.chunks_exact(runs.padded_filter::<T>()).enumerate() {
-                    entries.clear();
+                    entries.count = 0;
                     self.entries(i, filter, 0, entries);
-                    add_rows(runs, weights, entries, image);
+                    add_rows(runs, weights, entries.all(), image);
                 }
                 Arch::new().dispatch(
                     #[inline(always)]

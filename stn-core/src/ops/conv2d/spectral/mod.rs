@@ -19,6 +19,7 @@ mod images;
 mod plane;
 mod workspace;
 
+use super::backward::Saved;
 use super::epilogue::{Epilogue, Planes, Scratch};
 use super::geometry::Geometry;
 use crate::ops::interleave::{self, groups, members};
@@ -72,13 +73,19 @@ impl<'a, T: Real> Spectral<'a, T> {
     }
 }
 
+/// What the forward pass leaves for the backward pass: the spectra of the weights, and of the images where they are one block.
+pub(super) struct Known<T: Real> {
+    filters: Buffer<T>,
+    images: Option<Spectra<T>>,
+}
+
 /// The maps of a batch, finished, as [`super::forward::run`] gives them.
 pub(super) fn forward<T: Real>(
     geometry: &Geometry,
     epilogue: &Epilogue,
     (input, weight, bias): (&[T], &[T], &[T]),
     (out, cells): (&mut [T], &mut [u8]),
-) {
+) -> Known<T> {
     let spectral = Spectral::new(geometry);
     let filters = filters::spectra(&spectral, weight);
     let shape = (geometry.images, geometry.filters, epilogue.positions());
@@ -87,7 +94,8 @@ pub(super) fn forward<T: Real>(
     let mut cells = interleave::tasks::<T, _>(cells, shape, &each);
     cells.resize_with(planes.len(), Vec::new);
     let mut tasks = planes.drain(..).zip(cells.drain(..));
-    for pairs in spectral.blocks() {
+    let (blocks, mut known) = (spectral.blocks(), None);
+    for pairs in blocks.iter().cloned() {
         let images = Spectra::of_images(&spectral, input, pairs.clone());
         let maps = spectral.apply(&filters, &images, false);
         by_pair(&mut tasks, pairs.len(), geometry.filters).into_par_iter().enumerate().for_each_init(
@@ -106,20 +114,30 @@ pub(super) fn forward<T: Real>(
                 }
             },
         );
+        known = (blocks.len() == 1).then_some(images);
     }
+    drop(tasks);
+    Known { filters, images: known }
 }
 
 /// The gradients of the images, (N, C, H, W), and of the weights, (O, C, kh, kw), where they are asked for, from those of the maps, (groups
 /// of images, O, H', W', lanes).
 pub(super) fn backward<T: Real>(
     geometry: &Geometry,
-    (input, weight): (&[T], &[T]),
+    saved: &Saved<T>,
     maps: &[T],
     wanted: super::backward::Wanted,
 ) -> (Option<Vec<T>>, Option<Vec<T>>) {
     let spectral = Spectral::new(geometry);
     let pixels = geometry.pixels();
-    let filters = wanted.input.then(|| filters::spectra(&spectral, weight));
+    let made;
+    let filters = match saved.spectra {
+        Some(known) => Some(&*known.filters),
+        None => {
+            made = wanted.input.then(|| filters::spectra(&spectral, saved.weight));
+            made.as_deref()
+        }
+    };
     let mut image = wanted.input.then(|| vec![T::zero(); geometry.images * geometry.channels * pixels]);
     let mut sums = wanted.weight.then(|| spectral.zeros());
     let each: Vec<_> = (0..geometry.channels).map(|channel| channel..channel + 1).collect();
@@ -129,10 +147,17 @@ pub(super) fn backward<T: Real>(
     for pairs in spectral.blocks() {
         let grads = Spectra::of_maps(&spectral, maps, pairs.clone());
         if let Some(sums) = &mut sums {
-            let images = Spectra::of_images(&spectral, input, pairs.clone());
-            spectral.correlate(&grads, &images, sums);
+            let made;
+            let images = match saved.spectra.and_then(|known| known.images.as_ref()) {
+                Some(images) => images,
+                None => {
+                    made = Spectra::of_images(&spectral, saved.input, pairs.clone());
+                    &made
+                }
+            };
+            spectral.correlate(&grads, images, sums);
         }
-        let Some(filters) = &filters else { continue };
+        let Some(filters) = filters.filter(|_| wanted.input) else { continue };
         let images = spectral.apply(filters, &grads, true);
         let ((rows, top), (columns, left)) = geometry.inside();
         let tasks = by_pair(&mut tasks, pairs.len(), geometry.channels);
@@ -143,7 +168,7 @@ pub(super) fn backward<T: Real>(
                 for row in rows.clone() {
                     let start = ((top + row) * spectral.plane.size().1 + left) * T::LANES;
                     let lanes = &part[start..start + columns.len() * T::LANES];
-                    interleave::store(lanes, &mut planes, row * geometry.size.1, |x| x);
+                    interleave::store::<T, _>(lanes, &mut planes, row * geometry.size.1);
                 }
             }
         });

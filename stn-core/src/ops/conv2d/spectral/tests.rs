@@ -99,7 +99,7 @@ fn gradients_are_those_of_the_sums_over_the_taps() -> candle_core::Result<()> {
         let geometry = Geometry::new(&Shape::from(&input_shape[..]), &Shape::from(&weight_shape[..]), cfg)?;
         let (input, weight) = (numbers(input_shape.iter().product(), 1), numbers(weight_shape.iter().product(), 2));
         let grad = numbers(geometry.images * geometry.filters * geometry.positions(), 4);
-        let saved = Saved { input: &input, weight: &weight, out: &[], cells: &[] };
+        let saved = Saved { input: &input, weight: &weight, out: &[], cells: &[], spectra: None };
         let epilogue = Epilogue::new(geometry.out, false, None)?;
         let all = Wanted { input: true, weight: true };
         let expected = backward::run(&geometry, &epilogue, &saved, &grad, all);
@@ -110,11 +110,18 @@ fn gradients_are_those_of_the_sums_over_the_taps() -> candle_core::Result<()> {
             let (image, filter, pixel) = (i / plane / geometry.filters, i / plane % geometry.filters, i % plane);
             maps[((image / lanes * geometry.filters + filter) * plane + pixel) * lanes + image % lanes] = value;
         }
-        for wanted in [all, Wanted { input: true, weight: false }, Wanted { input: false, weight: true }] {
-            let (dx, dw) = backward(&geometry, (&input, &weight), &maps, wanted);
-            assert_eq!((dx.is_some(), dw.is_some()), (wanted.input, wanted.weight));
-            dx.iter().for_each(|dx| assert_close(dx, expected.input.as_deref().unwrap_or_default()));
-            dw.iter().for_each(|dw| assert_close(dw, expected.weight.as_deref().unwrap_or_default()));
+        // As the forward pass leaves it, and where that went another way.
+        let bias = vec![0.; geometry.filters];
+        let (mut out, mut cells) = (vec![0.; grad.len()], vec![]);
+        let known = forward(&geometry, &epilogue, (&input, &weight, &bias), (&mut out, &mut cells));
+        for spectra in [None, Some(&known)] {
+            let saved = Saved { spectra, ..saved };
+            for wanted in [all, Wanted { input: true, weight: false }, Wanted { input: false, weight: true }] {
+                let (dx, dw) = backward(&geometry, &saved, &maps, wanted);
+                assert_eq!((dx.is_some(), dw.is_some()), (wanted.input, wanted.weight));
+                dx.iter().for_each(|dx| assert_close(dx, expected.input.as_deref().unwrap_or_default()));
+                dw.iter().for_each(|dw| assert_close(dw, expected.weight.as_deref().unwrap_or_default()));
+            }
         }
     }
     Ok(())
