@@ -19,6 +19,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let handler = ctrlc::set_handler(|| {
         if !STOP.request() {
+            if let Some(words) = STOP.farewell() {
+                stn_experiments::warn!("\n{words}");
+            }
+            stn_experiments::record::remove_half_written();
             std::process::exit(i32::from(INTERRUPTED));
         }
         stn_experiments::warn!("\nstopping after this step; Ctrl-C again ends at once");

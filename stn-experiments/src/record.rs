@@ -4,21 +4,29 @@
 //! Every file but the metrics is written under another name and then renamed, so that a crash or a full disk leaves the old file or
 //! the new one, never half of one. `result.json` comes last: where it is, the run is finished.
 
-use anyhow::{Context, Result, bail};
-use candle_core::{Device, Tensor};
+use crate::data::DataSource;
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Files that are being written.
+static HALF_WRITTEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 const CONFIG: &str = "config.json";
 const METRICS: &str = "metrics.jsonl";
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const RESULT: &str = "result.json";
 const LOCK: &str = "lock";
+/// The checkpoint's tensor that holds the checksum of the others.
+const CHECKSUM: &str = "sha256";
 
 /// The directory of one run.
 #[derive(Debug, Clone)]
@@ -64,6 +72,13 @@ impl RunDir {
         let mut differing = Vec::new();
         differences("", &stored["settings"], &requested["settings"], &mut differing);
         if !differing.is_empty() {
+            // Of the images, where they came from says more than two checksums.
+            if differing.iter().any(|line| line.starts_with("train_identity") || line.starts_with("test_identity")) {
+                let source = |config: &Value| serde_json::from_value::<DataSource>(config["data_source"].clone());
+                if let (Ok(stored), Ok(requested)) = (source(&stored), source(&requested)) {
+                    differing.insert(0, format!("the images: stored {stored}, requested {requested}"));
+                }
+            }
             bail!(
                 "{} holds a run of another configuration:\n  {}\nNothing was changed. Choose another folder with --out, or move that \
                  run away.",
@@ -132,16 +147,25 @@ impl RunDir {
         if !path.exists() {
             return Ok(None);
         }
-        let tensors = load_tensors(&path);
+        let tensors = load_tensors(&path).and_then(|mut tensors| {
+            // Those of programs from before there was a checksum have none.
+            if let Some(stored) = tensors.remove(CHECKSUM) {
+                let sum = checksum(&tensors)?;
+                ensure!(stored.to_vec1::<u8>()? == sum, "{} is damaged: its checksum differs", path.display());
+            }
+            Ok(tensors)
+        });
         tensors.context("remove the checkpoint to start the run from its beginning").map(Some)
     }
 
-    /// Replaces the checkpoint.
+    /// Replaces the checkpoint. A checksum of the tensors goes with them, so that no damaged one is trained on.
     ///
     /// # Errors
     /// When the disk is full or the directory not writable; the last checkpoint is still there then.
-    pub fn save_checkpoint(&self, tensors: &HashMap<String, Tensor>) -> Result<()> {
-        self.save_tensors(CHECKPOINT, tensors)
+    pub fn save_checkpoint(&self, mut tensors: HashMap<String, Tensor>) -> Result<()> {
+        let sum = Tensor::new(checksum(&tensors)?, &Device::Cpu)?;
+        tensors.insert(CHECKSUM.into(), sum);
+        self.save_tensors(CHECKPOINT, &tensors)
     }
 
     /// Writes tensors to a safetensors file of that name.
@@ -258,18 +282,49 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.part", std::process::id()));
     let part = path.with_file_name(name);
+    let half_written = || HALF_WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    half_written().push(part.clone());
     let written = write(&part).and_then(|()| {
         OpenOptions::new().write(true).open(&part)?.sync_all()?;
         Ok(fs::rename(&part, path)?)
     });
+    half_written().retain(|other| *other != part);
     written.map_err(|error| {
         let _ = fs::remove_file(&part);
         error.context(format!("cannot write {}; is the disk full or the folder read-only?", path.display()))
     })
 }
 
+/// Removes what is only half written: for a program that is about to end.
+pub fn remove_half_written() {
+    for part in HALF_WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        let _ = fs::remove_file(part);
+    }
+}
+
 fn load_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     candle_core::safetensors::load(path, &Device::Cpu).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// SHA-256 of the tensors' names, types, shapes and values.
+fn checksum(tensors: &HashMap<String, Tensor>) -> Result<Vec<u8>> {
+    let mut sum = Sha256::new();
+    let mut names: Vec<&String> = tensors.keys().collect();
+    names.sort();
+    for name in names {
+        let tensor = &tensors[name];
+        sum.update(format!("{name} {:?} {:?} ", tensor.dtype(), tensor.dims()));
+        let values = tensor.flatten_all()?;
+        match tensor.dtype() {
+            DType::F32 => values.to_vec1::<f32>()?.iter().for_each(|value| sum.update(value.to_le_bytes())),
+            DType::F64 => values.to_vec1::<f64>()?.iter().for_each(|value| sum.update(value.to_le_bytes())),
+            DType::I64 => values.to_vec1::<i64>()?.iter().for_each(|value| sum.update(value.to_le_bytes())),
+            DType::U32 => values.to_vec1::<u32>()?.iter().for_each(|value| sum.update(value.to_le_bytes())),
+            DType::U8 => sum.update(values.to_vec1::<u8>()?),
+            other => bail!("a checkpoint holds no tensors of {other:?}, got {name}"),
+        }
+    }
+    Ok(sum.finalize().to_vec())
 }
 
 /// Lists where two JSON values differ: `path: stored x, requested y`.
@@ -307,6 +362,59 @@ mod tests {
         let error = run.open(&json!({"settings": {"steps": 20, "lr": 0.1}})).unwrap_err().to_string();
         assert!(error.contains("steps: stored 10, requested 20") && !error.contains("lr:"), "{error}");
         assert_eq!(run.config::<Value>()?["source"], "hub");
+        Ok(())
+    }
+
+    #[test]
+    fn other_images_are_told_by_where_they_came_from() -> Result<()> {
+        let (_dir, run) = run();
+        let config =
+            |identity: &str, source: Value| json!({"settings": {"train_identity": identity}, "data_source": source});
+        let source = json!({"kind": "synthetic", "what": "creatures v2", "reason": "asked for"});
+        run.open(&config("ab", source))?;
+        let source = json!({"kind": "hub", "repository": "a/birds", "commit": "0123456789"});
+        let error = run.open(&config("cd", source)).unwrap_err().to_string();
+        assert!(error.contains("creatures v2") && error.contains("a/birds"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_checkpoint_with_a_flipped_bit_is_refused() -> Result<()> {
+        let (_dir, run) = run();
+        run.open(&json!({}))?;
+        let tensors = HashMap::from([
+            ("w".to_string(), Tensor::new(&[1f32, 2., 3.], &Device::Cpu)?),
+            ("progress".to_string(), Tensor::new(&[4f64], &Device::Cpu)?),
+        ]);
+        run.save_checkpoint(tensors.clone())?;
+        let read = run.checkpoint()?.unwrap();
+        assert_eq!((read.len(), read["w"].to_vec1::<f32>()?), (2, vec![1., 2., 3.]));
+        let path = run.path().join(CHECKPOINT);
+        let whole = fs::read(&path)?;
+        let mut bytes = whole.clone();
+        let at = bytes.windows(4).position(|window| window == 2f32.to_le_bytes()).unwrap();
+        bytes[at] ^= 1;
+        fs::write(&path, bytes)?;
+        let error = format!("{:#}", run.checkpoint().unwrap_err());
+        assert!(error.contains("remove the checkpoint") && error.contains("checksum"), "{error}");
+        // As older programs wrote them.
+        run.save_tensors(CHECKPOINT, &tensors)?;
+        assert_eq!(run.checkpoint()?.unwrap().len(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_half_written_is_known() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let listed = |part: &Path| HALF_WRITTEN.lock().unwrap().iter().any(|other| other == part);
+        let mut seen = PathBuf::new();
+        write_atomically(&dir.path().join("large"), |part| {
+            fs::write(part, "half")?;
+            ensure!(listed(part), "Ctrl-C would leave it");
+            seen = part.to_path_buf();
+            Ok(())
+        })?;
+        assert!(!listed(&seen) && !seen.exists());
         Ok(())
     }
 

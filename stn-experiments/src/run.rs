@@ -1,6 +1,7 @@
 //! One run: a cell of an experiment's table with a seed and a budget, from its settings to its result.
 
 use crate::budget::Budget;
+use crate::console::duration;
 use crate::data::DataSource;
 use crate::experiments::{self, Experiment};
 use crate::metrics::Spread;
@@ -280,6 +281,12 @@ impl Run<'_> {
             Outcome::Interrupted { step } => return Ok(Status::Interrupted { step }),
             Outcome::Finished { seconds } => seconds,
         };
+        let draws = match budget.test_draws {
+            1 => "once".into(),
+            draws => format!("in {draws} draws"),
+        };
+        crate::say!("  trained in {}; testing {draws}", duration(seconds));
+        let _testing = stop.testing();
         let draws = trial.test(budget.test_draws)?;
         let spread = Spread::of(&draws).context("the budget has no test draws")?;
         dir.save_tensors(MODEL_FILE, &vars.tensors()?)?;

@@ -215,7 +215,7 @@ pub fn train<T: Task>(
             if last || stopped || state.step.is_multiple_of(cadence.checkpoint) {
                 state.seconds += clock.elapsed().as_secs_f64();
                 clock = Instant::now();
-                run.save_checkpoint(&state.tensors(vars)?)?;
+                run.save_checkpoint(state.tensors(vars)?)?;
             }
             if stopped {
                 progress.abandon();

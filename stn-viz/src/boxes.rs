@@ -6,7 +6,7 @@ use crate::file::paint;
 use crate::mesh::clip;
 use crate::page::{MARGIN, Page};
 use crate::picture::Picture;
-use crate::text::{BODY, HEADING, SMALL, width};
+use crate::text::{BODY, HEADING, SMALL, legend_width, width};
 use candle_core::{Result, Tensor, bail};
 use plotters::style::RGBColor;
 use std::path::Path;
@@ -109,7 +109,8 @@ pub fn boxes(path: &Path, figure: &BoxFigure) -> Result<()> {
     }
     let label = if label > 0. { label.ceil() + GAP } else { 0. };
     let (across, down) = (cell.0 + 2. * AROUND + GAP, cell.1 + 2. * AROUND + REMARK_HEIGHT);
-    let sheet_width = label + columns as f64 * across - GAP + 2. * MARGIN;
+    let content = (columns as f64 * across - GAP).max(legend_width(&figure.legend)?);
+    let sheet_width = label + content + 2. * MARGIN;
     let page = Page::new(figure.title, "", figure.note, sheet_width)?;
     let below = page.top() + HEADING_HEIGHT + figure.rows.len() as f64 * down;
     let sheet_height = below + LEGEND_HEIGHT + page.bottom();
@@ -142,7 +143,7 @@ pub fn boxes(path: &Path, figure: &BoxFigure) -> Result<()> {
                 canvas.line(&line, 2., colour)?
             }
             canvas.text(text, (x + 23., y), Align::Left, SMALL, GREY)?;
-            x += 23. + width(text, SMALL)? + 18.;
+            x += legend_width(&[text])?;
         }
         Ok(())
     })

@@ -6,7 +6,7 @@ use crate::file::paint;
 use crate::mesh::{clip, is_finite};
 use crate::page::{MARGIN, Page};
 use crate::picture::Picture;
-use crate::text::{SMALL, width};
+use crate::text::{SMALL, legend_width, width};
 use candle_core::{Result, Tensor, bail};
 use std::path::Path;
 
@@ -97,11 +97,7 @@ pub fn gallery(path: &Path, figure: &GalleryFigure) -> Result<()> {
     }
     let columns = columns.min(items.len());
     let (across, down) = (cell.0 + 2. * AROUND + GAP, cell.1 + 2. * AROUND + CAPTION_HEIGHT);
-    let mut legend = 0f64;
-    for kind in kinds {
-        legend += 23. + width(kind, SMALL)? + 18.;
-    }
-    let sheet_width = (columns as f64 * across - GAP).max(legend) + 2. * MARGIN;
+    let sheet_width = (columns as f64 * across - GAP).max(legend_width(kinds)?) + 2. * MARGIN;
     let page = Page::new(figure.title, "", figure.note, sheet_width)?;
     let below = page.top() + items.len().div_ceil(columns) as f64 * down;
     let sheet_height = below + if kinds.is_empty() { GAP } else { LEGEND_HEIGHT } + page.bottom();
@@ -140,7 +136,7 @@ pub fn gallery(path: &Path, figure: &GalleryFigure) -> Result<()> {
         for (kind, colour) in kinds.iter().zip(COLOURS) {
             canvas.line(&[(x, y), (x + 18., y)], 2., colour)?;
             canvas.text(kind, (x + 23., y), Align::Left, SMALL, GREY)?;
-            x += 23. + width(kind, SMALL)? + 18.;
+            x += legend_width(&[*kind])?;
         }
         Ok(())
     })

@@ -65,6 +65,11 @@ pub(crate) fn width(text: &str, font: Font) -> Result<f64> {
     lay_out(text, font, |_, _| ())
 }
 
+/// The width of a legend on one line: for each name a stroke, the name, and room behind it.
+pub(crate) fn legend_width(names: &[&str]) -> Result<f64> {
+    names.iter().try_fold(0., |sum, name| Ok(sum + 23. + width(name, SMALL)? + 18.))
+}
+
 /// Breaks a text at spaces and at its own line ends so that no line is wider than `limit`; a single longer
 /// word stays whole. An empty text has no lines.
 pub(crate) fn wrap(text: &str, font: Font, limit: f64) -> Result<Vec<String>> {

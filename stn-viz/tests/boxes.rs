@@ -43,6 +43,21 @@ fn boxes_lie_where_they_say_and_those_outside_are_cut_off() {
 }
 
 #[test]
+fn a_legend_that_is_wider_than_the_pictures_has_room() {
+    let image = Tensor::zeros((84, 84), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let found = BoxFrame { left: 20., top: 10., width: 30., height: 30. };
+    let row = [BoxRow { label: "", image: &image, truth: None, found: &[(found, "")] }];
+    let sides = |legend: [&str; 2]| {
+        let (_folder, path) = place("b.png");
+        boxes(&path, &BoxFigure { title: "", note: "", headings: &["step 0"], legend, rows: &row }).unwrap();
+        image::image_dimensions(&path).unwrap()
+    };
+    let (short, long) = (sides(["a", "b"]), sides(["the window that the transformer chose", "the box of the digit"]));
+    // Its letters, of four points and more each, and the lines before them.
+    assert!(long.0 > 2 * 4 * 57 && long.0 > short.0 && long.1 == short.1, "{short:?} {long:?}");
+}
+
+#[test]
 fn projections_are_shown_with_their_largest_value_white() {
     let (_folder, path) = place("p.png");
     let dim = Tensor::new(&[[0f32, 0.], [0., 0.25]], &Device::Cpu).unwrap();

@@ -15,7 +15,7 @@ use crate::report;
 use crate::reproduce::{Ending, Request, Shard, reproduce};
 use crate::stop::Stop;
 use crate::train::Cadence;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use data::{Data, data};
 use eval::eval;
@@ -115,9 +115,9 @@ struct Reproduce {
     /// For cub: a safetensors file with the backbone's ImageNet weights [default: the hub's; nobody hosts those of bn-inception]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// For svhn from the hub: all (train and extra, 2.3 GB) or train (390 MB)
-    #[arg(long, default_value = "all")]
-    split: TrainingSplit,
+    /// For svhn from the hub: all (train and extra, 2.3 GB) or train (390 MB) [default: all]
+    #[arg(long)]
+    split: Option<TrainingSplit>,
     /// Train only the i-th of n parts of the runs, counted from 0: 0/4
     #[arg(long, default_value = "0/1")]
     shard: Shard,
@@ -176,6 +176,14 @@ pub fn run(cli: Cli, stop: &Stop) -> Result<Ending> {
 fn request(args: Reproduce) -> Result<Request> {
     let DeviceKind::Cpu = args.device;
     let experiment = args.experiment;
+    for (option, given, of) in [
+        ("encoder", args.encoder.is_some(), "colocalisation"),
+        ("backbone", args.backbone.is_some(), "cub"),
+        ("weights", args.weights.is_some(), "cub"),
+        ("split", args.split.is_some(), "svhn"),
+    ] {
+        ensure!(!given || experiment.id() == of, "--{option} is for {of}, not for {}; leave it out", experiment.id());
+    }
     Ok(Request {
         experiment,
         budget: Budget::named(&args.budget, experiment.budgets())?.changed(&args.changes)?,
@@ -187,7 +195,7 @@ fn request(args: Reproduce) -> Result<Request> {
         out: args.out,
         finished: args.finished,
         encoder: args.encoder,
-        split: args.split,
+        split: args.split.unwrap_or_default(),
         backbone: args.backbone,
         weights: args.weights,
         source: args.source.source,

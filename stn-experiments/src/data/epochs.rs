@@ -1,6 +1,7 @@
 //! The order of the training images: which of them a step sees.
 
 use super::epoch_order;
+use anyhow::{Result, ensure};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Shuffled passes over `len` images in whole batches; every pass has an order of its own.
@@ -17,8 +18,16 @@ pub struct Epochs {
 
 impl Epochs {
     /// Passes over `len` images, `batch` a step, shuffled by the run's seed.
-    pub fn new(seed: u64, len: usize, batch: usize) -> Self {
-        Self { seed, len, batch: batch.min(len), order: Mutex::new((u64::MAX, Arc::default())) }
+    ///
+    /// # Errors
+    ///
+    /// When there are fewer images than a batch has.
+    pub fn new(seed: u64, len: usize, batch: usize) -> Result<Self> {
+        ensure!(
+            batch <= len,
+            "a batch of {batch} is more than the {len} training images; ask for a smaller one with --batch"
+        );
+        Ok(Self { seed, len, batch, order: Mutex::new((u64::MAX, Arc::default())) })
     }
 
     /// The epoch of a step and the indices of its images: functions of the step alone.
@@ -42,11 +51,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_sees_every_image_once_and_steps_stand_alone() {
-        let whole = Epochs::new(7, 600, 100);
+    fn an_epoch_sees_every_image_once_and_steps_stand_alone() -> Result<()> {
+        let whole = Epochs::new(7, 600, 100)?;
         let steps: Vec<_> = (0..13).map(|step| whole.at(step)).collect();
         for step in [5, 6, 12] {
-            assert_eq!(Epochs::new(7, 600, 100).at(step), steps[step]);
+            assert_eq!(Epochs::new(7, 600, 100)?.at(step), steps[step]);
         }
         let seen = |epoch: u64| {
             let mut seen: Vec<u32> = steps.iter().filter(|s| s.0 == epoch).flat_map(|s| s.1.clone()).collect();
@@ -56,11 +65,13 @@ mod tests {
         let all: Vec<u32> = (0..600).collect();
         assert!(seen(0) == all && seen(1) == all && seen(2).len() == 100);
         assert_ne!(steps[0].1, steps[6].1, "every epoch has its own order");
+        Ok(())
     }
 
     #[test]
-    fn fewer_images_than_a_batch_are_one_batch() {
-        assert_eq!(Epochs::new(0, 3, 256).at(5).1.len(), 3);
-        assert!(Epochs::new(0, 0, 256).at(5).1.is_empty());
+    fn fewer_images_than_a_batch_are_an_error() {
+        let error = Epochs::new(0, 3, 256).unwrap_err().to_string();
+        assert!(error.contains("a batch of 256 is more than the 3 training images"), "{error}");
+        assert!(Epochs::new(0, 3, 3).is_ok());
     }
 }

@@ -84,7 +84,7 @@ impl StandIn {
 }
 
 /// Says whether this machine's disk is to blame: hours of training on a stand-in would not be what its owner wants.
-fn is_of_the_disk(error: &anyhow::Error) -> bool {
+pub(super) fn is_of_the_disk(error: &anyhow::Error) -> bool {
     let kinds = [
         ErrorKind::StorageFull,
         ErrorKind::QuotaExceeded,

@@ -19,6 +19,7 @@ mod shards;
 mod verify;
 mod watch;
 
+use super::stand_in::is_of_the_disk;
 pub(super) use shards::shards_in;
 use shards::{is_complete, shard};
 use watch::{Watch, within};
@@ -194,6 +195,12 @@ impl Hub {
             match (verified, self.cached(repository, name)) {
                 (Ok(()), Some((path, commit))) => return Ok(Fetched { files: vec![path], commit }),
                 (Ok(()), None) => bail!("was downloaded, but is not in the cache"),
+                (Err(error), _) if is_of_the_disk(&error) => {
+                    return Err(error.context(format!(
+                        "cannot be kept in the hub's cache {}; HF_HOME names another place",
+                        self.cache.display()
+                    )));
+                }
                 (Err(error), _) if again => {
                     return Err(error.context(
                         "could not be downloaded in two tries, and nothing of it was kept; try again later, or look for a \

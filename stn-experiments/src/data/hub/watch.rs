@@ -1,4 +1,4 @@
-//! Shows a download's progress, and notices when there is none.
+//! Shows a download's progress, with a bar or where there is no terminal with a line now and then, and notices when there is none.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
@@ -8,8 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Follows one request: draws a bar (on a terminal), and remembers when the last byte came and how many were announced.
+/// A download of so many bytes has a line for each quarter of it where no terminal shows a bar.
+const LARGE: u64 = 16 << 20;
+
+/// Follows one request: says how far it is, and remembers when the last byte came and how many were announced.
 pub(super) struct Watch {
+    /// The file's name; none of a request that nothing is said of.
+    name: Option<String>,
     bar: ProgressBar,
     /// Longest wait for the hub's first answer, then for the next byte.
     patience: [Duration; 2],
@@ -30,13 +35,13 @@ impl Watch {
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style);
         }
-        Self { bar, patience: [answer, stall], ..Self::silent(answer) }
+        Self { name: Some(name.into()), bar, patience: [answer, stall], ..Self::silent(answer) }
     }
 
     /// Watches a request that has no bar.
     pub(super) fn silent(answer: Duration) -> Self {
         let state = State { moved: Instant::now(), bytes: 0, size: None };
-        Self { bar: ProgressBar::hidden(), patience: [answer; 2], state: Mutex::new(state) }
+        Self { name: None, bar: ProgressBar::hidden(), patience: [answer; 2], state: Mutex::new(state) }
     }
 
     /// The size that the hub announced, in bytes.
@@ -76,11 +81,23 @@ impl ProgressHandler for Watch {
             _ => state.bytes,
         };
         if bytes > state.bytes {
+            if let (Some(name), Some(line)) = (&self.name, quarter(state.bytes, bytes, state.size))
+                && self.bar.is_hidden()
+            {
+                crate::warn!("{name}: {line}");
+            }
             state.bytes = bytes;
             state.moved = Instant::now();
             self.bar.set_position(bytes);
         }
     }
+}
+
+/// What to say when a large download goes from so many bytes to so many: the quarter that it has reached, if it is another.
+fn quarter(before: u64, now: u64, size: Option<u64>) -> Option<String> {
+    let size = size.filter(|&size| size >= LARGE)?;
+    let quarters = |bytes: u64| 4 * bytes.min(size) / size;
+    (quarters(now) > quarters(before)).then(|| format!("{} % of {} MB", 25 * quarters(now), size / 1_000_000))
 }
 
 /// Does blocking work, but gives up when nothing moves for longer than the watch's patience.
@@ -103,5 +120,19 @@ pub(super) fn within<T: Send + 'static>(watch: &Watch, work: impl FnOnce() -> T 
                 ensure!(idle < patience, "nothing came from the hub for {patience:.1?}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_downloads_have_a_line_for_each_quarter() {
+        let size = Some(40_000_000);
+        assert_eq!(quarter(0, 9_999_999, size), None);
+        assert_eq!(quarter(9_999_999, 10_000_000, size).as_deref(), Some("25 % of 40 MB"));
+        assert_eq!(quarter(10_000_000, 40_000_000, size).as_deref(), Some("100 % of 40 MB"));
+        assert_eq!((quarter(0, 1_000, Some(1_000)), quarter(0, 1 << 30, None)), (None, None));
     }
 }

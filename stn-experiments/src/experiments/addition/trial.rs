@@ -39,7 +39,7 @@ impl<'a> AdditionTrial<'a> {
             Some(digits) => Some(addition_set(digits, TEST_SEED, VALIDATION_DRAW)?.0),
             None => None,
         };
-        let epochs = Epochs::new(seed, digits.train.len(), batch);
+        let epochs = Epochs::new(seed, digits.train.len(), batch)?;
         Ok(Self { network, seed, digits, validation, epochs })
     }
 }

@@ -188,7 +188,14 @@ impl Sheet<'_> {
         for (i, row) in confusions.to_vec2::<u32>()?.iter().take(pixels.dim(0)? / 2).enumerate() {
             let [label, predicted, times] = row[..] else { continue };
             let (label, predicted) = (class_name(self.result, label), class_name(self.result, predicted));
-            items.push((pixels.i(2 * i)?, Vec::new(), format!("{label}, {times} times")));
+            items.push((
+                pixels.i(2 * i)?,
+                Vec::new(),
+                match times {
+                    1 => format!("{label}, once"),
+                    times => format!("{label}, {times} times"),
+                },
+            ));
             items.push((pixels.i(2 * i + 1)?, Vec::new(), format!("taken for {predicted}")));
         }
         self.draw("confusions", "the most confused classes", private, 4, 150., &items)

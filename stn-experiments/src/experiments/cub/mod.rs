@@ -273,7 +273,7 @@ fn perform(run: &Run, loaded: &Loaded, stop: &Stop) -> Result<Status> {
     let Images { birds, train_identity, test_identity } = loaded.images;
     let trained_on = &loaded.trained_on();
     let origin = Origin { source: &birds.source, trained_on, train_identity, test_identity, protocol };
-    let trial = BirdTrial::new(model, network, rng, birds, loaded.setting.crop(), run.budget.batch, run.seed);
+    let trial = BirdTrial::new(model, network, rng, birds, loaded.setting.crop(), run.budget.batch, run.seed)?;
     run.perform(&trial, &vars, origin, &details, stop)
 }
 
@@ -368,7 +368,7 @@ mod tests {
             let (vars, cfg) = (SeededVarMap::new(0), config(Setting::Synthetic, BackboneKind::Small, 16));
             let (model, rng) = ("2xst-cnn".parse()?, DropoutRng::new(0));
             let network = super::birds(model, cfg, &rng, vars.var_builder(DType::F32, &Device::Cpu))?;
-            BirdTrial::new(model, network, rng, &birds, Setting::Synthetic.crop(), 8, 0).samples()
+            BirdTrial::new(model, network, rng, &birds, Setting::Synthetic.crop(), 8, 0)?.samples()
         };
         let photographs = DataSource::Hub { repository: "a/b".into(), commit: "c".into() };
         let kept = samples(Some(photographs))?;

@@ -16,6 +16,11 @@ pub(super) struct Images {
 
 impl Images {
     pub(super) fn new(birds: Birds) -> Result<Self> {
+        crate::say!(
+            "reading {} pictures to train on and {} to test on, for their checksums",
+            birds.train.len(),
+            birds.test.len()
+        );
         Ok(Self { train_identity: birds.train.identity()?, test_identity: birds.test.identity()?, birds })
     }
 

@@ -38,6 +38,9 @@ pub struct Batch {
 
 impl<'a> BirdTrial<'a> {
     /// Reads `batch` birds a step; `dropout` is that of the network.
+    ///
+    /// # Errors
+    /// When there are fewer birds than that.
     pub fn new(
         model: BirdModel,
         network: BirdNetwork,
@@ -46,9 +49,9 @@ impl<'a> BirdTrial<'a> {
         crop: Crop,
         batch: usize,
         seed: u64,
-    ) -> Self {
-        let epochs = Epochs::new(seed, birds.train.len(), batch);
-        Self { model, network, dropout, birds, crop, seed, epochs, tested: Mutex::default() }
+    ) -> Result<Self> {
+        let epochs = Epochs::new(seed, birds.train.len(), batch)?;
+        Ok(Self { model, network, dropout, birds, crop, seed, epochs, tested: Mutex::default() })
     }
 
     /// Does something with what the test found.

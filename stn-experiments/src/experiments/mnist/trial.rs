@@ -51,7 +51,7 @@ impl<'a> MnistTrial<'a> {
             Some(digits) => Some(distorted_set(distortion, digits, TEST_SEED, VALIDATION_DRAW)?.0),
             None => None,
         };
-        let epochs = Epochs::new(seed, digits.train.len(), batch);
+        let epochs = Epochs::new(seed, digits.train.len(), batch)?;
         Ok(Self { network, distortion, seed, digits, validation, epochs })
     }
 }

@@ -228,7 +228,7 @@ fn perform(run: &Run, config: SvhnConfig, numbers: &Numbers, stop: &Stop) -> Res
         test_identity: &numbers.test_identity,
         protocol: &numbers.protocol,
     };
-    let trial = SvhnTrial::new(network, rng, &numbers.svhn, run.budget.batch, run.seed);
+    let trial = SvhnTrial::new(network, rng, &numbers.svhn, run.budget.batch, run.seed)?;
     run.perform(&trial, &vars, origin, &details, stop)
 }
 

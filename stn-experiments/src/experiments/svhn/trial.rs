@@ -32,8 +32,11 @@ pub struct Batch {
 
 impl<'a> SvhnTrial<'a> {
     /// Reads `batch` numbers a step; `dropout` is that of the network.
-    pub fn new(network: SvhnNetwork, dropout: DropoutRng, numbers: &'a Svhn, batch: usize, seed: u64) -> Self {
-        Self { network, dropout, numbers, epochs: Epochs::new(seed, numbers.train.len(), batch) }
+    ///
+    /// # Errors
+    /// When there are fewer numbers than that.
+    pub fn new(network: SvhnNetwork, dropout: DropoutRng, numbers: &'a Svhn, batch: usize, seed: u64) -> Result<Self> {
+        Ok(Self { network, dropout, numbers, epochs: Epochs::new(seed, numbers.train.len(), batch)? })
     }
 }
 

@@ -101,7 +101,7 @@ fn perform(run: &Run, digits: &Digits, stop: &Stop) -> Result<Status> {
     let network = VolumeNetwork::new(model, vars.var_builder(DType::F32, &Device::Cpu))?;
     let (test, _) = volume_set(&digits.test, 0..IDENTIFIED.min(digits.test.len()), TEST_SEED, 0)?;
     let details = [("width", json!(model.width())), ("first_test_volumes_identity", json!(test.identity()))];
-    let trial = VolumeTrial::new(network, digits, run.budget.batch, run.seed);
+    let trial = VolumeTrial::new(network, digits, run.budget.batch, run.seed)?;
     run.perform(&trial, &vars, digits.origin(&protocol(run.budget)), &details, stop)
 }
 

@@ -25,8 +25,11 @@ pub struct VolumeTrial<'a> {
 
 impl<'a> VolumeTrial<'a> {
     /// Volumes are drawn batch by batch.
-    pub fn new(network: VolumeNetwork, digits: &'a Digits, batch: usize, seed: u64) -> Self {
-        Self { network, seed, digits, epochs: Epochs::new(seed, digits.train.len(), batch) }
+    ///
+    /// # Errors
+    /// When there are fewer digits than a batch has.
+    pub fn new(network: VolumeNetwork, digits: &'a Digits, batch: usize, seed: u64) -> Result<Self> {
+        Ok(Self { network, seed, digits, epochs: Epochs::new(seed, digits.train.len(), batch)? })
     }
 }
 
@@ -98,7 +101,7 @@ mod tests {
         let digits = Digits::new(Mnist { train, test, source: mnist.source }, &budget)?;
         let trial = || {
             let vb = SeededVarMap::new(0).var_builder(DType::F32, &Device::Cpu);
-            Ok::<_, anyhow::Error>(VolumeTrial::new(VolumeNetwork::new(VolumeModel::Cnn, vb)?, &digits, 20, 7))
+            VolumeTrial::new(VolumeNetwork::new(VolumeModel::Cnn, vb)?, &digits, 20, 7)
         };
         let whole = trial()?;
         let (first, second) = (whole.batch(0)?, whole.batch(1)?);
