@@ -98,6 +98,9 @@ fn check_against_the_loop(
     Ok(())
 }
 
+/// With few filters a small batch goes interleaved, with many as products of matrices.
+const FILTERS: [usize; 2] = [2, 20];
+
 #[test]
 fn agrees_with_a_loop_for_every_option() -> Result<()> {
     let mut seen = 0;
@@ -107,7 +110,9 @@ fn agrees_with_a_loop_for_every_option() -> Result<()> {
         {
             let fits = |n: usize, k: usize| n + 2 * padding > cfg.dilation.0 * (k - 1);
             if fits(height, kernel.0) && fits(width, kernel.1) {
-                check_against_the_loop((3, 2 * channels + 1, height, width), (2, kernel.0, kernel.1), cfg)?;
+                for filters in FILTERS {
+                    check_against_the_loop((3, 2 * channels + 1, height, width), (filters, kernel.0, kernel.1), cfg)?;
+                }
                 seen += 1;
             }
         }
@@ -126,13 +131,16 @@ fn agrees_with_a_loop_for_every_batch() -> Result<()> {
         check_against_the_loop((n, 2, 5, 13), (13, 2, 2), cfg(1, 0, 1))?;
         check_against_the_loop((n, 2, 11, 12), (5, 3, 3), cfg(3, 2, 2))?;
     }
+    // Blocks of several rows of the map, and what is left.
+    check_against_the_loop((1, 9, 41, 40), (17, 3, 3), cfg(1, 1, 1))?;
+    check_against_the_loop((1, 40, 41, 40), (17, 1, 1), cfg(1, 0, 1))?;
     // More channels than one task sums up the gradient of.
     check_against_the_loop((2, 40, 6, 6), (2, 3, 3), cfg(1, 1, 1))
 }
 
 #[test]
 fn agrees_with_a_loop_for_groups_and_depthwise() -> Result<()> {
-    for (channels, filters, groups) in [(4, 6, 2), (6, 14, 2), (3, 3, 3), (5, 10, 5)] {
+    for (channels, filters, groups) in [(4, 6, 2), (6, 14, 2), (3, 3, 3), (5, 10, 5), (4, 40, 2)] {
         for cfg in [cfg(1, 1, 1), cfg(2, 1, 1), cfg(1, 2, 2)] {
             check_against_the_loop((5, channels, 7, 6), (filters, 3, 2), cfg.groups(groups))?;
         }
@@ -149,8 +157,10 @@ fn agrees_with_a_loop_for_unequal_sides() -> Result<()> {
             [((1, 1), (1, 1)), ((2, 2), (1, 1)), ((1, 3), (1, 1)), ((2, 1), (1, 2)), ((4, 4), (2, 1))]
         {
             let cfg = Conv2dConfig { stride, padding, dilation, groups: 1 };
-            check_against_the_loop((3, 2, 8, 7), (4, 3, 3), cfg)?;
-            check_against_the_loop((3, 2, 7, 9), (4, 1, 4), cfg)?;
+            for filters in FILTERS {
+                check_against_the_loop((3, 2, 8, 7), (filters, 3, 3), cfg)?;
+                check_against_the_loop((3, 2, 7, 9), (filters, 1, 4), cfg)?;
+            }
         }
     }
     Ok(())
@@ -253,9 +263,13 @@ fn gradients_only_where_asked() -> Result<()> {
 /// With the sizes of a network's layers, in which threads have enough to share.
 #[test]
 fn same_bits_for_any_number_of_threads() -> Result<()> {
-    for (input, weight) in
-        [((67, 1, 16, 16), (8, 1, 5, 5)), ((67, 8, 6, 6), (8, 8, 3, 3)), ((19, 2, 24, 20), (3, 2, 3, 3))]
-    {
+    for (input, weight) in [
+        ((67, 1, 16, 16), (8, 1, 5, 5)),
+        ((67, 8, 6, 6), (8, 8, 3, 3)),
+        ((19, 2, 24, 20), (3, 2, 3, 3)),
+        ((7, 16, 20, 20), (32, 16, 3, 3)),
+        ((1, 24, 40, 40), (48, 24, 3, 3)),
+    ] {
         let inputs = [random(input, 1)?, random(weight, 2)?, random(weight.0, 3)?];
         let inputs =
             [inputs[0].to_dtype(DType::F32)?, inputs[1].to_dtype(DType::F32)?, inputs[2].to_dtype(DType::F32)?];

@@ -2,6 +2,7 @@
 
 use super::real::{Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use pulp::Arch;
 use rayon::prelude::*;
 
 /// Elements that one thread takes at least.
@@ -48,6 +49,17 @@ impl Activation {
 #[inline(always)]
 fn positive<T: Real>(x: T) -> T {
     if x <= T::zero() { T::zero() } else { x }
+}
+
+/// The gradient before an activation, of some elements, from their values and gradients behind it.
+pub(crate) fn masked_by<T: Real>(activation: Activation, out: &[T], grad: &[T], to: &mut [T]) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let values = out.iter().zip(grad);
+            to.iter_mut().zip(values).for_each(|(to, (&y, &grad))| *to = activation.grad(y, grad));
+        },
+    );
 }
 
 /// Clips each element to 0..6.

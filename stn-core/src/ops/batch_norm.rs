@@ -1,6 +1,6 @@
 //! Batch normalisation with the statistics of the batch, and what follows it, as one operation.
 
-use super::activation::Activation;
+use super::activation::{Activation, masked_by};
 use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use pulp::Arch;
@@ -174,21 +174,8 @@ impl BatchNorm {
                 let mut sums = Sums { plain: 0.0, scaled: 0.0 };
                 for image in 0..maps.images {
                     let at = maps.at(image, channel);
-                    let (xs, out, grad) = (&xs[at.clone()], &out[at.clone()], &grad[at]);
-                    let (plain, scaled) = Arch::new().dispatch(|| {
-                        let (mut plain, mut scaled) = ([0.0; STRANDS], [0.0; STRANDS]);
-                        let chunks = xs.chunks(STRANDS).zip(out.chunks(STRANDS)).zip(grad.chunks(STRANDS));
-                        for ((xs, out), grad) in chunks {
-                            let strands = plain.iter_mut().zip(&mut scaled);
-                            for ((&x, (&y, &grad)), (plain, scaled)) in xs.iter().zip(out.iter().zip(grad)).zip(strands)
-                            {
-                                let grad = activation.grad(y, grad).to_f64();
-                                *plain += grad;
-                                *scaled += grad * (x - centre).to_f64();
-                            }
-                        }
-                        (plain.iter().sum::<f64>(), scaled.iter().sum::<f64>())
-                    });
+                    let (plain, scaled) =
+                        gradient_sums(activation, centre, (&xs[at.clone()], &out[at.clone()], &grad[at]));
                     sums.plain += plain;
                     sums.scaled += scaled * inverse;
                 }
@@ -205,12 +192,14 @@ impl BatchNorm {
             // The mean of the gradient, and its part along the normalised values: changes that the statistics undo.
             let offset = T::from_f64(plain / maps.values());
             let (mean, slope) = (T::from_f64(mean), T::from_f64(inverse * scaled / maps.values()));
-            Arch::new().dispatch(|| {
-                let values = xs[at.clone()].iter().zip(&out[at.clone()]).zip(&grad[at.clone()]);
-                for (to, ((&x, &y), &grad)) in grads.iter_mut().zip(values) {
-                    *to = scale * (activation.grad(y, grad) - offset - (x - mean) * slope);
-                }
-            });
+            masked_by(activation, &out[at.clone()], &grad[at.clone()], grads);
+            Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    let values = grads.iter_mut().zip(&xs[at.clone()]);
+                    values.for_each(|(grad, &x)| *grad = scale * (*grad - offset - (x - mean) * slope));
+                },
+            );
         });
         (grads, sums)
     }
@@ -237,6 +226,28 @@ impl CustomOp3 for BatchNorm {
         let grad = grad.contiguous()?;
         dispatch!(NAME, input, self.backward(input, weight, out, &grad))
     }
+}
+
+/// The sums over a map of the gradient before the activation, and of that times what is above the mean.
+fn gradient_sums<T: Real>(activation: Activation, mean: T, (xs, out, grad): (&[T], &[T], &[T])) -> (f64, f64) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let (mut plain, mut scaled) = ([0.0; STRANDS], [0.0; STRANDS]);
+            let mut add = |xs: &[T], out: &[T], grad: &[T]| {
+                for i in 0..xs.len() {
+                    let grad = activation.grad(out[i], grad[i]);
+                    plain[i] += grad.to_f64();
+                    scaled[i] += (grad * (xs[i] - mean)).to_f64();
+                }
+            };
+            let chunks = (xs.chunks_exact(STRANDS), out.chunks_exact(STRANDS), grad.chunks_exact(STRANDS));
+            let rest = (chunks.0.remainder(), chunks.1.remainder(), chunks.2.remainder());
+            chunks.0.zip(chunks.1).zip(chunks.2).for_each(|((xs, out), grad)| add(xs, out, grad));
+            add(rest.0, rest.1, rest.2);
+            (plain.iter().sum::<f64>(), scaled.iter().sum::<f64>())
+        },
+    )
 }
 
 /// A channel's sums: of the gradient, and of the gradient times the normalised value.

@@ -1,6 +1,6 @@
 //! The fully connected layer as one operation, alone or with a ReLU: three products, none of them through a transposed copy.
 
-use super::product::{Matrix, add_product};
+use super::product::{Matrix, Threads, add_product};
 use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
@@ -103,7 +103,7 @@ impl Linear {
         let weight = contiguous::<T>(NAME, weight, weight_layout)?;
         let bias = contiguous::<T>(NAME, bias, bias_layout)?;
         let mut out: Vec<T> = bias.iter().copied().cycle().take(n * o).collect();
-        add_product(&mut out, Matrix::new(input, n, k), Matrix::new(weight, o, k).t());
+        add_product(&mut out, Matrix::new(input, n, k), Matrix::new(weight, o, k).t(), Threads::All);
         if self.relu {
             out.iter_mut().for_each(|x| *x = if *x <= T::zero() { T::zero() } else { *x });
         }
@@ -131,7 +131,7 @@ impl Linear {
         let grad_input = if input.track_op() {
             let mut out = vec![T::zero(); n * k];
             with_elements(NAME, weight, |weight| {
-                add_product(&mut out, rows, Matrix::new(weight, o, k));
+                add_product(&mut out, rows, Matrix::new(weight, o, k), Threads::All);
                 Ok(())
             })?;
             Some(tensor_like(out, input)?)
@@ -141,7 +141,7 @@ impl Linear {
         let grad_weight = if weight.track_op() {
             let mut out = vec![T::zero(); o * k];
             with_elements(NAME, input, |input| {
-                add_product(&mut out, rows.t(), Matrix::new(input, n, k));
+                add_product(&mut out, rows.t(), Matrix::new(input, n, k), Threads::All);
                 Ok(())
             })?;
             Some(tensor_like(out, weight)?)

@@ -4,9 +4,9 @@
 //! of the kernel sees is one run of memory whatever the stride. The map is computed in rows of that pitch, the surplus at the end of each row
 //! included, and so in long runs even where a row has seven pixels.
 
-use super::pointwise::add;
+use super::by_product::{add, strands};
 use super::{Conv2dConfig, depthwise_kernels as kernels};
-use crate::ops::activation::Activation;
+use crate::ops::activation::{Activation, masked_by};
 use crate::ops::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -185,25 +185,24 @@ impl Depthwise {
         let margin = sizes.offsets.iter().copied().max().unwrap_or(0);
         let scratch = || {
             let around = vec![T::zero(); sizes.parted() + margin];
-            (vec![T::zero(); sizes.parted()], around, vec![T::zero(); sizes.parted()])
+            (vec![T::zero(); positions], vec![T::zero(); sizes.parted()], around, vec![T::zero(); sizes.parted()])
         };
         let per_channel = planes.into_par_iter().with_min_len(4).enumerate().map_init(
             scratch,
-            |(parted, around, parted_grad), (channel, planes)| {
+            |(masked, parted, around, parted_grad), (channel, planes)| {
                 let weight = &weight[channel * taps..][..taps];
                 let (mut sums, mut sum) = (vec![T::zero(); taps], T::zero());
                 let mut planes = planes.into_iter();
                 for image in 0..sizes.images {
                     let i = image * sizes.channels + channel;
                     let at = i * positions..(i + 1) * positions;
-                    let rows = grad[at.clone()].chunks_exact(sizes.out.1).zip(out[at].chunks_exact(sizes.out.1));
-                    for (run, (grad, out)) in around[margin..].chunks_mut(sizes.phase.1).zip(rows) {
-                        for (to, (&grad, &y)) in run.iter_mut().zip(grad.iter().zip(out)) {
-                            *to = activation.grad(y, grad);
-                        }
+                    masked_by(activation, &out[at.clone()], &grad[at], masked);
+                    sum += strands(masked);
+                    let rows = masked.chunks_exact(sizes.out.1);
+                    for (run, row) in around[margin..].chunks_mut(sizes.phase.1).zip(rows) {
+                        run[..row.len()].copy_from_slice(row);
                     }
                     let run = &around[margin..margin + sizes.run];
-                    sum += super::pointwise::strands(run);
                     if wanted.1 {
                         sizes.part(&input[i * sizes.pixels()..][..sizes.pixels()], parted);
                         let mut part = vec![T::zero(); taps];

@@ -1,25 +1,31 @@
 //! Two-dimensional convolution, alone or with what usually follows it, with right gradients for every size.
 
 mod backward;
+mod by_product;
 mod depthwise;
 mod depthwise_kernels;
 mod epilogue;
 mod forward;
 mod geometry;
 mod op;
-mod pointwise;
+mod patches;
 mod runs;
 mod scattered;
 mod spectral;
 mod tiles;
 
 use super::activation::{Activation, activate};
-use super::pool2d::Pool2dConfig;
+use super::pool2d::{Pool2dConfig, max_pool2d};
+use by_product::ByProduct;
 use candle_core::{DType, Device, Result, Tensor, bail};
+use geometry::Geometry;
 use op::ConvBlock;
 
 /// The most pixels of a window after a convolution: their numbers, and one that stands for none, are kept in a byte.
 const MOST_CELLS: usize = epilogue::DEAD as usize;
+
+/// The most images that [`conv_block`] does not pool on the way: interleaved, they would leave most lanes empty.
+const FEW: usize = 4;
 
 /// Zeros added at the edges of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -276,7 +282,7 @@ fn apply(
     cfg: Conv2dConfig,
     kernels: Kernels,
 ) -> Result<Tensor> {
-    let (&[_, c, h, w], &[o, weight_c, kh, kw]) = (input.dims(), weight.dims()) else {
+    let (&[n, c, h, w], &[o, weight_c, kh, kw]) = (input.dims(), weight.dims()) else {
         bail!(
             "{op}: input must be (N, C, H, W) and weight (O, C / groups, kh, kw), got {:?} and {:?}",
             input.shape(),
@@ -335,12 +341,20 @@ fn apply(
         bail!("{op}: there is a kernel for the CPU only; move the tensors with to_device(&Device::Cpu)")
     }
     let (input, weight, bias) = (input.contiguous()?, weight.contiguous()?, bias.contiguous()?);
+    let geometry = Geometry::new(input.shape(), weight.shape(), cfg)?;
+    let by_product = match input.dtype() {
+        DType::F64 => by_product::pays::<f64>(&geometry),
+        _ => by_product::pays::<f32>(&geometry) && !spectral::forward_pays::<f32>(&geometry),
+    };
     match kernels {
-        Kernels::Any { activation, .. } if pointwise::fits(cfg, (kh, kw)) => {
-            input.apply_op3(&weight, &bias, pointwise::Pointwise(activation))
-        }
         Kernels::Any { activation, .. } if depthwise::fits(cfg, c, o) => {
             input.apply_op3(&weight, &bias, depthwise::Depthwise { cfg, activation })
+        }
+        Kernels::Any { activation, .. } if by_product => input.apply_op3(&weight, &bias, ByProduct { cfg, activation }),
+        // Of few images the map before the pooling may well be in memory.
+        Kernels::Block(block) if by_product && (block.pool().is_none() || n <= FEW) => {
+            let maps = input.apply_op3(&weight, &bias, ByProduct { cfg, activation: Activation::Relu })?;
+            block.pool().map_or(Ok(maps.clone()), |pool| max_pool2d(&maps, pool))
         }
         Kernels::Any { block, activation: Activation::Relu6 } => {
             activate(&input.apply_op3(&weight, &bias, block)?, Activation::Relu6)
