@@ -1,7 +1,7 @@
 //! Convolution, batch normalisation and activation as one layer, in training with the batch's statistics or with frozen ones.
 
 use crate::layers::HE_UNIFORM;
-use crate::ops::{Activation, BatchNormed, Conv2dConfig, batch_norm, conv2d, conv2d_activated};
+use crate::ops::{Activation, BatchNormed, Conv2dConfig, conv2d_activated, conv2d_batch_norm};
 use candle_core::{ModuleT, Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
 
@@ -86,7 +86,7 @@ pub struct ConvNorm {
 /// `bias`, `running_mean` and `running_var`.
 ///
 /// # Shapes
-/// (N, `in_channels`, H, W) to (N, `out_channels`, H', W'); see [`conv2d`].
+/// (N, `in_channels`, H, W) to (N, `out_channels`, H', W'); see [`conv2d`](crate::ops::conv2d).
 ///
 /// # Errors
 /// When the variables are missing or have other shapes, or the groups don't divide the channels. The layer runs on the CPU alone.
@@ -149,9 +149,10 @@ impl ConvNorm {
     /// The maps normalised by their own statistics, which move the running ones.
     fn with_batch_statistics(&self, xs: &Tensor) -> Result<Tensor> {
         let ConvNormConfig { activation, eps, momentum, .. } = self.config;
-        let maps = conv2d(xs, &self.weight, self.bias.as_ref(), self.convolution(xs)?)?;
-        let (n, _, h, w) = maps.dims4()?;
-        let BatchNormed { output, mean, variance } = batch_norm(&maps, &self.scale, &self.shift, eps, activation)?;
+        let (conv, norm) = ((&self.weight, self.bias.as_ref()), (&self.scale, &self.shift));
+        let BatchNormed { output, mean, variance } =
+            conv2d_batch_norm(xs, conv, self.convolution(xs)?, norm, eps, activation)?;
+        let (n, _, h, w) = output.dims4()?;
         // As PyTorch: the running variance is that of the population, not of the sample.
         let count = (n * h * w) as f64;
         let variance = (variance * (count / (count - 1.0)))?;

@@ -226,6 +226,50 @@ fn frozen_gradients_agree_with_those_of_the_layers_one_by_one() -> Result<()> {
     Ok(())
 }
 
+/// With the batch's statistics a layer is one operation: as its two one after the other, whichever way it convolves.
+#[test]
+fn batch_layers_agree_with_their_operations_one_by_one() -> Result<()> {
+    let padded = Conv2dConfig::new().padding(1);
+    let conv = [
+        ("1x1", 6, (1, 1), Conv2dConfig::new()),
+        ("depthwise", 4, (3, 3), depthwise(4, 2, SAME)),
+        ("interleaved", 2, (3, 3), padded),
+        ("product", 24, (3, 3), padded),
+    ];
+    for (name, filters, kernel, conv) in conv {
+        for bias in [false, true] {
+            let vars = SeededVarMap::new(1);
+            let cfg = ConvNormConfig { conv, bias, activation: Activation::Relu6, ..Default::default() };
+            let vb = vars.var_builder(DType::F64, &Device::Cpu);
+            let layer = conv_norm(4, filters, kernel, cfg, vb.pp("conv"), vb.pp("bn"))?;
+            let mut tensors = vars.tensors()?;
+            for (seed, name) in ["conv.bias", "bn.weight", "bn.bias"].iter().enumerate() {
+                tensors.entry(name.to_string()).and_modify(|t| *t = random(filters, seed as u64).expect("numbers"));
+            }
+            vars.load(&tensors)?;
+            let mut names = vec!["conv.weight", "bn.weight", "bn.bias"];
+            names.extend(bias.then_some("conv.bias"));
+            let xs = Var::from_tensor(&(random((5, 4, 7, 6), 2)? * 20.0)?)?;
+            let out = layer.forward_t(&xs, true)?;
+            let grads = support::weighted_sum(&out)?.backward()?;
+            let inputs: Vec<&Tensor> = [xs.as_tensor()].into_iter().chain(names.iter().map(|n| &tensors[*n])).collect();
+            let (expected, expected_grads) = run(&inputs, |t| {
+                let maps = conv2d(&t[0], &t[1], t.get(4), conv)?;
+                Ok(batch_norm(&maps, &t[2], &t[3], cfg.eps, cfg.activation)?.output)
+            })?;
+            assert!(distance(&out, &expected)? < 1e-12, "{name}, bias {bias}");
+            let by_name = vars.vars();
+            let var = |name: &str| by_name.iter().find(|(n, _)| n == name).map(|(_, var)| var).expect("a variable");
+            let of = [&xs].into_iter().chain(names.iter().map(|name| var(name)));
+            for (i, (var, expected)) in of.zip(&expected_grads).enumerate() {
+                let distance = distance(grads.get(var).expect("a gradient"), expected)?;
+                assert!(distance < 1e-10, "{name}, bias {bias}, gradient {i}: {distance}");
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn same_bits_for_any_number_of_threads() -> Result<()> {
     let run = |threads| {

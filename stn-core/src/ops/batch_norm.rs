@@ -55,12 +55,9 @@ pub fn batch_norm(
     eps: f64,
     activation: Activation,
 ) -> Result<BatchNormed> {
-    let &[n, c, h, w] = input.dims() else { bail!("{NAME}: input must be (N, C, H, W), got {:?}", input.shape()) };
+    let &[_, c, _, _] = input.dims() else { bail!("{NAME}: input must be (N, C, H, W), got {:?}", input.shape()) };
     if weight.dims() != [c] || bias.dims() != [c] {
         bail!("{NAME}: weight and bias must be ({c},), got {:?} and {:?}", weight.shape(), bias.shape())
-    }
-    if n * h * w < 2 {
-        bail!("{NAME}: a channel must have at least 2 values in the batch, got input {:?}", input.shape())
     }
     if input.dtype() != weight.dtype() || input.dtype() != bias.dtype() {
         let dtypes = [input.dtype(), weight.dtype(), bias.dtype()];
@@ -69,13 +66,21 @@ pub fn batch_norm(
     if ![input, weight, bias].iter().all(|t| t.device().is_cpu()) {
         bail!("{NAME}: there is a kernel for the CPU only; move the tensors with to_device(&Device::Cpu)")
     }
-    let statistics = Arc::new(OnceLock::new());
-    let op = BatchNorm { eps, activation, statistics: statistics.clone() };
-    let output = input.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?;
-    let Some(Statistics { mean, variance }) = statistics.get() else { bail!("{NAME}: has not run") };
-    let tensor = |values: &[f64]| Tensor::new(values, &Device::Cpu)?.to_dtype(input.dtype());
-    let (mean, variance) = (tensor(mean)?, tensor(variance)?);
-    Ok(BatchNormed { output, mean, variance })
+    let op = BatchNorm::new(eps, activation);
+    let statistics = op.statistics();
+    statistics.with(input.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?)
+}
+
+/// The statistics of a batch once it has been normalised.
+pub(super) struct Later(Arc<OnceLock<Statistics>>);
+
+impl Later {
+    /// Puts them beside the batch.
+    pub(super) fn with(self, output: Tensor) -> Result<BatchNormed> {
+        let Some(Statistics { mean, variance }) = self.0.get() else { bail!("{NAME}: has not run") };
+        let tensor = |values: &[f64]| Tensor::new(values, &Device::Cpu)?.to_dtype(output.dtype());
+        Ok(BatchNormed { mean: tensor(mean)?, variance: tensor(variance)?, output })
+    }
 }
 
 /// Of each channel, in f64 whatever the maps' type.
@@ -85,7 +90,7 @@ struct Statistics {
     variance: Vec<f64>,
 }
 
-struct BatchNorm {
+pub(super) struct BatchNorm {
     eps: f64,
     activation: Activation,
     /// What the forward pass leaves for the backward pass and for the caller.
@@ -93,6 +98,26 @@ struct BatchNorm {
 }
 
 impl BatchNorm {
+    pub(super) fn new(eps: f64, activation: Activation) -> Self {
+        Self { eps, activation, statistics: Default::default() }
+    }
+
+    pub(super) fn statistics(&self) -> Later {
+        Later(self.statistics.clone())
+    }
+
+    /// The gradients of weight and bias, and that of the input if it is wanted.
+    pub(super) fn gradients(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        out: &Tensor,
+        grad: &Tensor,
+        wanted: bool,
+    ) -> Result<Gradients> {
+        dispatch!(NAME, input, self.backward(input, weight, out, grad, wanted))
+    }
+
     fn forward<T: Real>(
         &self,
         input: (&CpuStorage, &Layout),
@@ -101,6 +126,9 @@ impl BatchNorm {
     ) -> Result<(CpuStorage, Shape)> {
         let (shape, activation) = (input.1.shape().clone(), self.activation);
         let maps = Maps::new(&shape)?;
+        if maps.values() < 2.0 {
+            bail!("{NAME}: a channel must have at least 2 values in the batch, got input {shape:?}")
+        }
         let xs = contiguous::<T>(NAME, input.0, input.1)?;
         let (weight, bias) = (contiguous::<T>(NAME, weight.0, weight.1)?, contiguous::<T>(NAME, bias.0, bias.1)?);
         let of_channel = |channel: usize| {
@@ -135,14 +163,21 @@ impl BatchNorm {
         1.0 / (variance + self.eps).sqrt()
     }
 
-    fn backward<T: Real>(&self, input: &Tensor, weight: &Tensor, out: &Tensor, grad: &Tensor) -> Result<Gradients> {
+    fn backward<T: Real>(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        out: &Tensor,
+        grad: &Tensor,
+        wanted: bool,
+    ) -> Result<Gradients> {
         let maps = Maps::new(input.shape())?;
         let Some(statistics) = self.statistics.get() else { bail!("{NAME}: backward before forward") };
         let (grads, sums) = with_elements::<T, _>(NAME, input, |xs| {
             with_elements::<T, _>(NAME, weight, |weight| {
                 with_elements::<T, _>(NAME, out, |out| {
                     with_elements::<T, _>(NAME, grad, |grad| {
-                        Ok(self.gradients(&maps, statistics, input.track_op(), (xs, weight, out, grad)))
+                        Ok(self.gradients_of_maps(&maps, statistics, wanted, (xs, weight, out, grad)))
                     })
                 })
             })
@@ -152,13 +187,13 @@ impl BatchNorm {
             Tensor::new(values, &Device::Cpu)?.to_dtype(weight.dtype())
         };
         Ok((
-            if input.track_op() { Some(tensor_like(grads, input)?) } else { None },
+            if wanted { Some(tensor_like(grads, input)?) } else { None },
             Some(of_channels(|sums| sums.scaled)?),
             Some(of_channels(|sums| sums.plain)?),
         ))
     }
 
-    fn gradients<T: Real>(
+    fn gradients_of_maps<T: Real>(
         &self,
         maps: &Maps,
         statistics: &Statistics,
@@ -223,8 +258,7 @@ impl CustomOp3 for BatchNorm {
     }
 
     fn bwd(&self, input: &Tensor, weight: &Tensor, _bias: &Tensor, out: &Tensor, grad: &Tensor) -> Result<Gradients> {
-        let grad = grad.contiguous()?;
-        dispatch!(NAME, input, self.backward(input, weight, out, &grad))
+        self.gradients(input, weight, out, &grad.contiguous()?, input.track_op())
     }
 }
 

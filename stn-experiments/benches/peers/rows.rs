@@ -176,18 +176,19 @@ fn other_networks() -> Vec<Row> {
     rows
 }
 
-/// The backbones of birds, in images as many a step.
+/// The backbones of birds: one image, and batches.
 fn backbones() -> Vec<Row> {
     let mut rows = Vec::new();
-    for (name, kind, batch) in [
-        ("EfficientNet-Lite0", BackboneKind::EfficientNetLite0, 16),
-        ("Inception-v3", BackboneKind::InceptionV3, 16),
-        ("BN-Inception", BackboneKind::BnInception, 16),
+    for (name, kind) in [
+        ("EfficientNet-Lite0", BackboneKind::EfficientNetLite0),
+        ("Inception-v3", BackboneKind::InceptionV3),
+        ("BN-Inception", BackboneKind::BnInception),
     ] {
-        for (what, train) in [
-            ("forward", None),
-            ("step", Some(Statistics::Batch)),
-            ("step, statistics frozen", Some(Statistics::Frozen)),
+        for (batch, what, train) in [
+            (1, "forward", None),
+            (16, "forward", None),
+            (16, "step", Some(Statistics::Batch)),
+            (16, "step, statistics frozen", Some(Statistics::Frozen)),
         ] {
             let name = format!("backbone: {name} 224 px, batch {batch}, {what}");
             rows.push(row(name, None, Work::Backbone { kind, batch, train }));

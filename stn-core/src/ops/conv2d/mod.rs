@@ -17,7 +17,8 @@ mod tiles;
 use super::activation::{Activation, activate};
 use super::pool2d::{Pool2dConfig, max_pool2d};
 use by_product::ByProduct;
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{CustomOp3, DType, Device, Result, Tensor, bail};
+use depthwise::Depthwise;
 use geometry::Geometry;
 use op::ConvBlock;
 
@@ -204,16 +205,14 @@ pub fn conv2d_activated(
     cfg: Conv2dConfig,
     activation: Activation,
 ) -> Result<Tensor> {
-    let block = ConvBlock::new(cfg, activation == Activation::Relu, None);
-    apply("conv2d", input, weight, bias, cfg, Kernels::Any { block, activation })
+    apply("conv2d", input, weight, bias, cfg, After::Activation(activation))
 }
 
-/// Which kernels convolve.
-enum Kernels {
-    /// Those for every convolution, which know ReLU and pools; what else there is to do comes after them.
-    Any { block: ConvBlock, activation: Activation },
-    /// The same, and nothing else will do.
-    Block(ConvBlock),
+/// What follows the convolution and its bias.
+enum After {
+    Activation(Activation),
+    /// ReLU and, where there is one, max-pooling.
+    Pool(Option<Pool2dConfig>),
 }
 
 /// The options of [`conv_block`].
@@ -271,7 +270,7 @@ impl ConvBlockConfig {
 /// # }
 /// ```
 pub fn conv_block(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: ConvBlockConfig) -> Result<Tensor> {
-    apply("conv_block", input, weight, bias, cfg.conv, Kernels::Block(ConvBlock::new(cfg.conv, true, cfg.pool)))
+    apply("conv_block", input, weight, bias, cfg.conv, After::Pool(cfg.pool))
 }
 
 fn apply(
@@ -280,9 +279,85 @@ fn apply(
     weight: &Tensor,
     bias: Option<&Tensor>,
     cfg: Conv2dConfig,
-    kernels: Kernels,
+    after: After,
 ) -> Result<Tensor> {
-    let (&[n, c, h, w], &[o, weight_c, kh, kw]) = (input.dims(), weight.dims()) else {
+    let none; // a bias of zeros, which no gradient is asked for
+    let bias = match bias {
+        Some(bias) => bias,
+        None => {
+            none = Tensor::zeros(weight.dims().first().copied().unwrap_or(0), weight.dtype(), weight.device())?;
+            &none
+        }
+    };
+    check(op, input, weight, bias, cfg, &after)?;
+    let (input, weight, bias) = (input.contiguous()?, weight.contiguous()?, bias.contiguous()?);
+    let geometry = Geometry::new(input.shape(), weight.shape(), cfg)?;
+    match after {
+        After::Activation(activation) => match choose(&geometry, input.dtype()) {
+            Way::Depthwise => input.apply_op3(&weight, &bias, Depthwise { cfg, activation }),
+            Way::Product => input.apply_op3(&weight, &bias, ByProduct { cfg, activation }),
+            Way::Sums if activation == Activation::Relu6 => {
+                activate(&input.apply_op3(&weight, &bias, ConvBlock::new(cfg, false, None))?, activation)
+            }
+            Way::Sums => input.apply_op3(&weight, &bias, ConvBlock::new(cfg, activation == Activation::Relu, None)),
+        },
+        // Of few images the map before the pooling may well be in memory.
+        After::Pool(pool)
+            if choose(&geometry, input.dtype()) == Way::Product && (pool.is_none() || geometry.images <= FEW) =>
+        {
+            let maps = input.apply_op3(&weight, &bias, ByProduct { cfg, activation: Activation::Relu })?;
+            pool.map_or(Ok(maps.clone()), |pool| max_pool2d(&maps, pool))
+        }
+        After::Pool(pool) => input.apply_op3(&weight, &bias, ConvBlock::new(cfg, true, pool)),
+    }
+}
+
+/// How to convolve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Each channel with its own kernel.
+    Depthwise,
+    /// As products of matrices.
+    Product,
+    /// As sums over interleaved images, or in the frequency domain.
+    Sums,
+}
+
+/// The fastest way.
+fn choose(geometry: &Geometry, dtype: DType) -> Way {
+    let product = match dtype {
+        DType::F64 => by_product::pays::<f64>(geometry),
+        _ => by_product::pays::<f32>(geometry) && !spectral::forward_pays::<f32>(geometry),
+    };
+    if depthwise::fits(geometry.cfg, geometry.channels, geometry.filters) {
+        Way::Depthwise
+    } else if product {
+        Way::Product
+    } else {
+        Way::Sums
+    }
+}
+
+/// The convolution and its bias alone, as an operation that another has inside.
+pub(super) fn operation(
+    op: &str,
+    input: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    cfg: Conv2dConfig,
+) -> Result<Box<dyn CustomOp3 + Send + Sync>> {
+    check(op, input, weight, bias, cfg, &After::Activation(Activation::None))?;
+    let geometry = Geometry::new(input.shape(), weight.shape(), cfg)?;
+    Ok(match choose(&geometry, input.dtype()) {
+        Way::Depthwise => Box::new(Depthwise { cfg, activation: Activation::None }),
+        Way::Product => Box::new(ByProduct { cfg, activation: Activation::None }),
+        Way::Sums => Box::new(ConvBlock::new(cfg, false, None)),
+    })
+}
+
+/// Refuses what cannot be convolved.
+fn check(op: &str, input: &Tensor, weight: &Tensor, bias: &Tensor, cfg: Conv2dConfig, after: &After) -> Result<()> {
+    let (&[_, c, h, w], &[o, weight_c, kh, kw]) = (input.dims(), weight.dims()) else {
         bail!(
             "{op}: input must be (N, C, H, W) and weight (O, C / groups, kh, kw), got {:?} and {:?}",
             input.shape(),
@@ -310,9 +385,7 @@ fn apply(
     let Some(out) = cfg.out_size((h, w), (kh, kw)) else {
         bail!("{op}: a {kh}x{kw} kernel does not fit an image of {h}x{w} with {cfg:?}")
     };
-    if let Kernels::Block(block) = &kernels
-        && let Some(pool) = block.pool()
-    {
+    if let After::Pool(Some(pool)) = after {
         pool.check(op, out)?;
         if pool.kernel.0 * pool.kernel.1 > MOST_CELLS {
             bail!(
@@ -322,14 +395,6 @@ fn apply(
             )
         }
     }
-    let none; // a bias of zeros, which no gradient is asked for
-    let bias = match bias {
-        Some(bias) => bias,
-        None => {
-            none = Tensor::zeros(o, weight.dtype(), weight.device())?;
-            &none
-        }
-    };
     if bias.dims() != [o] {
         bail!("{op}: bias must be ({o},), got {:?}", bias.shape())
     }
@@ -340,25 +405,5 @@ fn apply(
     if ![input, weight, bias].iter().all(|t| matches!(t.device(), Device::Cpu)) {
         bail!("{op}: there is a kernel for the CPU only; move the tensors with to_device(&Device::Cpu)")
     }
-    let (input, weight, bias) = (input.contiguous()?, weight.contiguous()?, bias.contiguous()?);
-    let geometry = Geometry::new(input.shape(), weight.shape(), cfg)?;
-    let by_product = match input.dtype() {
-        DType::F64 => by_product::pays::<f64>(&geometry),
-        _ => by_product::pays::<f32>(&geometry) && !spectral::forward_pays::<f32>(&geometry),
-    };
-    match kernels {
-        Kernels::Any { activation, .. } if depthwise::fits(cfg, c, o) => {
-            input.apply_op3(&weight, &bias, depthwise::Depthwise { cfg, activation })
-        }
-        Kernels::Any { activation, .. } if by_product => input.apply_op3(&weight, &bias, ByProduct { cfg, activation }),
-        // Of few images the map before the pooling may well be in memory.
-        Kernels::Block(block) if by_product && (block.pool().is_none() || n <= FEW) => {
-            let maps = input.apply_op3(&weight, &bias, ByProduct { cfg, activation: Activation::Relu })?;
-            block.pool().map_or(Ok(maps.clone()), |pool| max_pool2d(&maps, pool))
-        }
-        Kernels::Any { block, activation: Activation::Relu6 } => {
-            activate(&input.apply_op3(&weight, &bias, block)?, Activation::Relu6)
-        }
-        Kernels::Any { block, .. } | Kernels::Block(block) => input.apply_op3(&weight, &bias, block),
-    }
+    Ok(())
 }

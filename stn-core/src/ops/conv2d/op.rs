@@ -33,10 +33,6 @@ impl ConvBlock {
         Self { cfg, relu, pool, left: OnceLock::new() }
     }
 
-    pub(super) fn pool(&self) -> Option<Pool2dConfig> {
-        self.pool
-    }
-
     fn problem(&self, input: &Shape, weight: &Shape) -> Result<(Geometry, Epilogue)> {
         let geometry = Geometry::new(input, weight, self.cfg)?;
         let epilogue = Epilogue::new(geometry.out, self.relu, self.pool)?;
