@@ -66,8 +66,8 @@ impl Default for ConvNormConfig {
 /// A convolution, its batch norm and an activation.
 ///
 /// With fixed statistics the norm is a factor and an offset for each filter: it is multiplied into the kernels, and the whole
-/// layer is one pass over the maps, two where ReLU6 follows a kernel that is neither depthwise nor 1x1 ([`conv2d_activated`]).
-/// The gradients of kernels, scale and shift come out through that product.
+/// layer is one pass over the maps, or nearly ([`conv2d_activated`]). The gradients of kernels, scale and shift come out through that product.
+/// With those of the batch the layer is one operation too.
 ///
 /// # Gradients
 /// For the input, kernels, bias, scale and shift; through the batch's statistics where it is normalised with them.

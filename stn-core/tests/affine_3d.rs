@@ -258,7 +258,10 @@ fn errors_say_what_was_expected() {
     for shape in [vec![3, 4], vec![2, 2, 3], vec![2, 4, 4], vec![2, 3, 4, 1]] {
         assert_eq!(grid(&shape, DType::F32), format!("affine_grid_3d: theta must be (N, 3, 4), got {shape:?}"));
     }
-    assert_eq!(grid(&[1, 3, 4], DType::U8), "affine_grid_3d: the dtype must be f32 or f64, got U8");
+    assert_eq!(
+        grid(&[1, 3, 4], DType::U8),
+        "affine_grid_3d: the dtype must be f32 or f64, got U8; convert the tensors with to_dtype"
+    );
     let warp = |shape: &[usize]| message(Affine3d.grid(&zeros(shape, DType::F32), (4, 4, 4), true));
     assert_eq!(warp(&[2, 6]), "affine 3-D: theta must be (N, 12), got [2, 6]");
     assert_eq!(warp(&[12]), "affine 3-D: theta must be (N, 12), got [12]");

@@ -123,6 +123,14 @@ fn relu6_is_flat_at_both_bounds() -> Result<()> {
             let expected = (Tensor::ones((2, 2, 1, 1), DType::F64, &Device::Cpu)? * grad)?;
             assert_eq!(distance(grads.get(&xs).expect("a gradient"), &expected)?, 0.0, "{value} {cfg:?}");
         }
+        // A kernel that sees more than its pixel, with so many filters that it is a product.
+        let xs = Var::from_tensor(&(Tensor::ones((2, 20, 1, 1), DType::F64, &Device::Cpu)? * value)?)?;
+        let weight = Tensor::eye(20, DType::F64, &Device::Cpu)?.reshape((20, 20, 1, 1))?;
+        let weight = weight.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?;
+        let maps = conv2d_activated(&xs, &weight, None, Conv2dConfig::new().padding(1), Activation::Relu6)?;
+        let grads = maps.sum_all()?.backward()?;
+        let expected = (xs.ones_like()? * grad)?;
+        assert_eq!(distance(grads.get(&xs).expect("a gradient"), &expected)?, 0.0, "{value}, product");
     }
     Ok(())
 }

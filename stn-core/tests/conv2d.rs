@@ -140,7 +140,7 @@ fn agrees_with_a_loop_for_every_batch() -> Result<()> {
 
 #[test]
 fn agrees_with_a_loop_for_groups_and_depthwise() -> Result<()> {
-    for (channels, filters, groups) in [(4, 6, 2), (6, 14, 2), (3, 3, 3), (5, 10, 5), (4, 40, 2)] {
+    for (channels, filters, groups) in [(4, 6, 2), (6, 14, 2), (3, 3, 3), (5, 10, 5), (4, 60, 2)] {
         for cfg in [cfg(1, 1, 1), cfg(2, 1, 1), cfg(1, 2, 2)] {
             check_against_the_loop((5, channels, 7, 6), (filters, 3, 2), cfg.groups(groups))?;
         }
@@ -292,6 +292,10 @@ fn nothing_in_nothing_out() -> Result<()> {
         ((2, 2, 5, 5), (0, 2, 3, 3)), // no kernels
         ((2, 2, 0, 5), (3, 2, 2, 3)), // no rows but those of the padding: the bias again
         ((2, 2, 5, 0), (3, 2, 3, 2)),
+        ((0, 2, 5, 5), (20, 2, 3, 3)), // the same by products
+        ((2, 0, 5, 5), (20, 0, 3, 3)),
+        ((2, 2, 0, 5), (20, 2, 2, 3)),
+        ((2, 2, 5, 0), (20, 2, 3, 2)),
     ] {
         let inputs = [&random(input, 1)?, &random(weight, 2)?, &random(weight.0, 3)?];
         let (out, gradients) = run(&inputs, f)?;

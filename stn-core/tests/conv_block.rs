@@ -109,6 +109,14 @@ fn ties_zeros_and_nan() -> Result<()> {
     let grad = values(grads.get(&u).expect("a gradient"))?;
     let expected = [[1., 0., 0., 0.], [0.; 4], [0.; 4], [0., 1., 0., 0.], [0., 1., 0., 0.]];
     assert_eq!(grad, expected.concat());
+    // One image alone, whose pool is an operation of its own.
+    for (i, image) in images.iter().enumerate() {
+        let u = Var::from_vec(image.to_vec(), (1, 1, 2, 2), &Device::Cpu)?;
+        let alone = conv_block(&u, &w, None, cfg)?;
+        assert_eq!(values(&alone)?[0].to_bits(), values(&out)?[i].to_bits(), "image {i}");
+        let grads = alone.sum_all()?.backward()?;
+        assert_eq!(values(grads.get(&u).expect("a gradient"))?, expected[i], "image {i}");
+    }
     Ok(())
 }
 

@@ -118,6 +118,9 @@ fn shapes() -> Result<()> {
     assert_eq!(message_of, "compose: the matrices must be (N, 2, 3) or (N, 3, 3), got [1, 6]");
     let message_of = message(invert(&m(&[1, 3, 4], f32)?));
     assert_eq!(message_of, "invert: the matrices must be (N, 2, 3) or (N, 3, 3), got [1, 3, 4]");
-    assert_eq!(message(invert(&m(&[1, 3, 3], DType::U8)?)), "invert: the dtype must be f32 or f64, got U8");
+    assert_eq!(
+        message(invert(&m(&[1, 3, 3], DType::U8)?)),
+        "invert: the dtype must be f32 or f64, got U8; convert the tensors with to_dtype"
+    );
     Ok(())
 }

@@ -232,6 +232,9 @@ fn errors() -> Result<()> {
     let affine = Tensor::zeros((2, 2, 3), DType::F32, &Device::Cpu)?;
     assert_eq!(message(Projective.theta(&affine)), "projective: the matrix must be (N, 3, 3), got [2, 2, 3]");
     let bytes = Tensor::zeros((1, 8), DType::U8, &Device::Cpu)?;
-    assert_eq!(message(Projective.grid(&bytes, (2, 2), true)), "projective: the dtype must be f32 or f64, got U8");
+    assert_eq!(
+        message(Projective.grid(&bytes, (2, 2), true)),
+        "projective: the dtype must be f32 or f64, got U8; convert the tensors with to_dtype"
+    );
     Ok(())
 }

@@ -177,7 +177,7 @@ fn errors_say_what_was_expected() -> Result<()> {
     let wrong = support::message(spline.grid(&theta((2, 5), DType::F32)?, (2, 2), true));
     assert_eq!(wrong, "thin_plate_spline: theta must be (N, 6), got [2, 5]");
     let bytes = support::message(spline.grid(&theta((2, 6), DType::U8)?, (2, 2), true));
-    assert_eq!(bytes, "thin_plate_spline: the dtype must be f32 or f64, got U8");
+    assert_eq!(bytes, "thin_plate_spline: the dtype must be f32 or f64, got U8; convert the tensors with to_dtype");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::activation::{Activation, masked_by};
 use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
-use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
 use pulp::Arch;
 use rayon::prelude::*;
 use std::sync::{Arc, OnceLock};
@@ -56,19 +56,32 @@ pub fn batch_norm(
     activation: Activation,
 ) -> Result<BatchNormed> {
     let &[_, c, _, _] = input.dims() else { bail!("{NAME}: input must be (N, C, H, W), got {:?}", input.shape()) };
-    if weight.dims() != [c] || bias.dims() != [c] {
-        bail!("{NAME}: weight and bias must be ({c},), got {:?} and {:?}", weight.shape(), bias.shape())
-    }
-    if input.dtype() != weight.dtype() || input.dtype() != bias.dtype() {
-        let dtypes = [input.dtype(), weight.dtype(), bias.dtype()];
-        bail!("{NAME}: input, weight and bias must have the same dtype, got {dtypes:?}")
-    }
-    if ![input, weight, bias].iter().all(|t| t.device().is_cpu()) {
-        bail!("{NAME}: there is a kernel for the CPU only; move the tensors with to_device(&Device::Cpu)")
+    check(c, input.dtype(), (weight, bias))?;
+    if !input.device().is_cpu() {
+        return not_on_cpu();
     }
     let op = BatchNorm::new(eps, activation);
     let statistics = op.statistics();
     statistics.with(input.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?)
+}
+
+/// Refuses a scale and a shift that are not for maps of so many channels and this type.
+pub(super) fn check(channels: usize, dtype: DType, (weight, bias): (&Tensor, &Tensor)) -> Result<()> {
+    if weight.dims() != [channels] || bias.dims() != [channels] {
+        bail!("{NAME}: weight and bias must be ({channels},), got {:?} and {:?}", weight.shape(), bias.shape())
+    }
+    if dtype != weight.dtype() || dtype != bias.dtype() {
+        let dtypes = [dtype, weight.dtype(), bias.dtype()];
+        bail!("{NAME}: input, weight and bias must have the same dtype, got {dtypes:?}")
+    }
+    if ![weight, bias].iter().all(|t| t.device().is_cpu()) {
+        return not_on_cpu();
+    }
+    Ok(())
+}
+
+fn not_on_cpu<R>() -> Result<R> {
+    bail!("{NAME}: there is a kernel for the CPU only; move the tensors with to_device(&Device::Cpu)")
 }
 
 /// The statistics of a batch once it has been normalised.
@@ -270,9 +283,9 @@ fn gradient_sums<T: Real>(activation: Activation, mean: T, (xs, out, grad): (&[T
             let (mut plain, mut scaled) = ([0.0; STRANDS], [0.0; STRANDS]);
             let mut add = |xs: &[T], out: &[T], grad: &[T]| {
                 for i in 0..xs.len() {
-                    let grad = activation.grad(out[i], grad[i]);
-                    plain[i] += grad.to_f64();
-                    scaled[i] += (grad * (xs[i] - mean)).to_f64();
+                    let grad = activation.grad(out[i], grad[i]).to_f64();
+                    plain[i] += grad;
+                    scaled[i] += grad * (xs[i] - mean).to_f64();
                 }
             };
             let chunks = (xs.chunks_exact(STRANDS), out.chunks_exact(STRANDS), grad.chunks_exact(STRANDS));

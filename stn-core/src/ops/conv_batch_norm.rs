@@ -2,7 +2,7 @@
 //! add to a tensor of zeros first.
 
 use super::activation::Activation;
-use super::batch_norm::{BatchNorm, BatchNormed};
+use super::batch_norm::{BatchNorm, BatchNormed, check};
 use super::conv2d::{self, Conv2dConfig};
 use super::real::Gradients;
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
@@ -23,11 +23,12 @@ pub(crate) fn conv2d_batch_norm(
     let bias = match bias {
         Some(bias) => bias,
         None => {
-            none = scale.zeros_like()?.detach();
+            none = Tensor::zeros(weight.dim(0)?, weight.dtype(), weight.device())?;
             &none
         }
     };
-    let conv = conv2d::operation(NAME, input, weight, bias, cfg)?;
+    let conv = conv2d::operation("conv2d", input, weight, bias, cfg)?;
+    check(weight.dim(0)?, input.dtype(), (scale, shift))?;
     let norm = BatchNorm::new(eps, activation);
     let statistics = norm.statistics();
     let op = ConvBatchNorm { conv, norm, maps: OnceLock::new() };

@@ -14,7 +14,7 @@ mod interleave;
 mod linear;
 mod pool2d;
 mod product;
-mod real;
+pub(crate) mod real;
 pub(crate) mod targets;
 
 pub use activation::{Activation, relu6};

@@ -29,6 +29,7 @@ impl<'a, T> Matrix<'a, T> {
 
     /// Some of its columns.
     pub(super) fn columns(self, range: std::ops::Range<usize>) -> Self {
+        assert!(range.end <= self.cols, "product: columns {range:?} of {}", self.cols);
         Self { data: &self.data[(range.start * self.col).min(self.data.len())..], cols: range.len(), ..self }
     }
 
@@ -48,11 +49,13 @@ pub(super) enum Threads {
 
 /// `dst += lhs rhs`; `dst` is row-major.
 pub(super) fn add_product<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>, threads: Threads) {
+    assert!(dst.len() == lhs.rows * rhs.cols, "product: sizes disagree");
     gemm((dst, rhs.cols), true, lhs, rhs, threads);
 }
 
 /// `dst = lhs rhs`; `dst` is row-major, on the calling thread alone.
 pub(super) fn product<T: Real>(dst: &mut [T], lhs: Matrix<T>, rhs: Matrix<T>) {
+    assert!(dst.len() == lhs.rows * rhs.cols, "product: sizes disagree");
     gemm((dst, rhs.cols), false, lhs, rhs, Threads::One);
 }
 

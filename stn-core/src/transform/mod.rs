@@ -47,6 +47,7 @@ pub use thin_plate_spline::ThinPlateSpline;
 pub use transform_3d::Transform3d;
 pub use translation::Translation;
 
+use crate::ops::real::unsupported;
 use crate::ops::{GridSampleConfig, grid_sample};
 use candle_core::{CustomOp1, DType, Device, Result, Tensor};
 
@@ -158,7 +159,7 @@ fn check_theta(family: &str, theta: &Tensor, num_params: usize) -> Result<()> {
 fn generate(name: &str, theta: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
     let theta = &widened(theta)?;
     if !matches!(theta.dtype(), DType::F32 | DType::F64) {
-        candle_core::bail!("{name}: the dtype must be f32 or f64, got {:?}", theta.dtype())
+        return unsupported(name, theta.dtype());
     }
     theta.to_device(&Device::Cpu)?.contiguous()?.apply_op1(op)?.to_device(theta.device())
 }

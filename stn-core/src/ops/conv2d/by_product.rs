@@ -1,8 +1,7 @@
 //! The convolution as products of matrices: weights by what the filters see, which is made a block at a time, or for 1x1 at every position is the image
 //! itself.
 //!
-//! Work is shared by images, and a single image is shared by its rows: no batch is too small for it. Large batches of small images go faster
-//! interleaved.
+//! Each image has a thread; a single one has them all. Large batches of small images go faster interleaved.
 
 use super::Conv2dConfig;
 use super::geometry::Geometry;
@@ -35,12 +34,14 @@ const FILTERS: usize = 16;
 /// The bytes of a group of interleaved images that the cache holds.
 const CACHE: usize = 5 << 20;
 
+/// Whether the matrix of all channels is the image itself: the product is all there is to do.
+pub(super) fn is_plain(geometry: &Geometry) -> bool {
+    geometry.cfg.groups == 1 && Patches::new(geometry).are_pixels()
+}
+
 /// Whether a product is the shorter way than sums over interleaved images, of which every started group costs as much as a full one. (The rates were measured on an
 /// Ice Lake core with AVX-512; what counts is how they compare.)
 pub(super) fn pays<T: Real>(geometry: &Geometry) -> bool {
-    if Patches::new(geometry).are_pixels() {
-        return true;
-    }
     let (images, filters) = (geometry.images as f64, geometry.group_filters());
     let interleaved = (groups::<T>(geometry.images) * T::LANES) as f64;
     let bytes = geometry.group_channels() * geometry.padded_pixels() * T::LANES * size_of::<T>();

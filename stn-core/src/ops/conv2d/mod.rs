@@ -2,6 +2,7 @@
 
 mod backward;
 mod by_product;
+mod config;
 mod depthwise;
 mod depthwise_kernels;
 mod epilogue;
@@ -18,6 +19,7 @@ use super::activation::{Activation, activate};
 use super::pool2d::{Pool2dConfig, max_pool2d};
 use by_product::ByProduct;
 use candle_core::{CustomOp3, DType, Device, Result, Tensor, bail};
+pub use config::{Conv2dConfig, ConvBlockConfig, Sides};
 use depthwise::Depthwise;
 use geometry::Geometry;
 use op::ConvBlock;
@@ -27,114 +29,6 @@ const MOST_CELLS: usize = epilogue::DEAD as usize;
 
 /// The most images that [`conv_block`] does not pool on the way: interleaved, they would leave most lanes empty.
 const FEW: usize = 4;
-
-/// Zeros added at the edges of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sides {
-    /// Rows above the image.
-    pub top: usize,
-    /// Rows below it.
-    pub bottom: usize,
-    /// Columns on its left.
-    pub left: usize,
-    /// Columns on its right.
-    pub right: usize,
-}
-
-impl From<usize> for Sides {
-    /// The same at all four edges.
-    fn from(n: usize) -> Self {
-        Self { top: n, bottom: n, left: n, right: n }
-    }
-}
-
-/// The options of [`conv2d`]; pairs are (height, width).
-///
-/// # Example
-/// ```
-/// use stn_core::ops::{Conv2dConfig, Sides};
-/// let halving = Conv2dConfig::default().stride(2).padding(1);
-/// assert_eq!((halving.stride, halving.padding), ((2, 2), Sides::from(1)));
-/// // TensorFlow's "SAME" for a 3x3 kernel and an even side: one row and one column, behind the image.
-/// let same = Conv2dConfig { stride: (2, 2), padding: Sides { bottom: 1, right: 1, ..Default::default() }, ..Default::default() };
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Conv2dConfig {
-    /// Pixels from one position of the kernel to the next.
-    pub stride: (usize, usize),
-    /// Zeros added at the edges.
-    pub padding: Sides,
-    /// Pixels from one tap of the kernel to the next.
-    pub dilation: (usize, usize),
-    /// The channels, and the filters, are divided into so many groups that do not see each other; as many as there are channels:
-    /// a depthwise convolution.
-    pub groups: usize,
-}
-
-impl Default for Conv2dConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Conv2dConfig {
-    /// Every position, no padding, no gaps, one group.
-    pub const fn new() -> Self {
-        Self { stride: (1, 1), padding: Sides { top: 0, bottom: 0, left: 0, right: 0 }, dilation: (1, 1), groups: 1 }
-    }
-
-    /// Sets the pixels from one position to the next, along both sides.
-    pub const fn stride(self, stride: usize) -> Self {
-        Self { stride: (stride, stride), ..self }
-    }
-
-    /// Sets the zeros added at all four edges.
-    pub const fn padding(self, n: usize) -> Self {
-        Self { padding: Sides { top: n, bottom: n, left: n, right: n }, ..self }
-    }
-
-    /// Sets the pixels from one tap to the next, along both sides.
-    pub const fn dilation(self, dilation: usize) -> Self {
-        Self { dilation: (dilation, dilation), ..self }
-    }
-
-    /// Sets the number of groups.
-    pub const fn groups(self, groups: usize) -> Self {
-        Self { groups, ..self }
-    }
-
-    /// Sets TensorFlow's SAME padding for an image and a kernel of these (height, width): as many positions as the stride has in the image, and of an
-    /// odd number of zeros the surplus one behind it.
-    ///
-    /// # Example
-    /// ```
-    /// use stn_core::ops::{Conv2dConfig, Sides};
-    /// let same = Conv2dConfig::new().stride(2).same((224, 7), (3, 3)).padding;
-    /// assert_eq!(same, Sides { top: 0, bottom: 1, left: 1, right: 1 });
-    /// ```
-    pub fn same(self, image: (usize, usize), kernel: (usize, usize)) -> Self {
-        let zeros = |n: usize, kernel: usize, stride: usize, dilation: usize| {
-            let (stride, reach) = (stride.max(1), dilation * kernel.saturating_sub(1) + 1);
-            let zeros = (n.div_ceil(stride).saturating_sub(1) * stride + reach).saturating_sub(n);
-            (zeros / 2, zeros - zeros / 2)
-        };
-        let (top, bottom) = zeros(image.0, kernel.0, self.stride.0, self.dilation.0);
-        let (left, right) = zeros(image.1, kernel.1, self.stride.1, self.dilation.1);
-        Self { padding: Sides { top, bottom, left, right }, ..self }
-    }
-
-    /// Height and width of the map; `None` where the kernel does not fit.
-    fn out_size(&self, (h, w): (usize, usize), (kh, kw): (usize, usize)) -> Option<(usize, usize)> {
-        let side = |n: usize, kernel: usize, stride: usize, dilation: usize| {
-            Some(n.checked_sub(dilation * (kernel - 1) + 1)? / stride + 1)
-        };
-        let Sides { top, bottom, left, right } = self.padding;
-        Some((
-            side(h + top + bottom, kh, self.stride.0, self.dilation.0)?,
-            side(w + left + right, kw, self.stride.1, self.dilation.1)?,
-        ))
-    }
-}
 
 /// Convolves images with a bank of kernels (cross-correlation, as every deep-learning library has it).
 ///
@@ -150,6 +44,10 @@ impl Conv2dConfig {
 /// # Gradients
 /// For `input`, `weight` and `bias`; those of input and weight are computed only where they are asked for. Sums over the batch have a fixed
 /// order: the same bits for any number of threads.
+///
+/// # Speed
+/// Large batches of small images are sums over sixteen images side by side; small batches, and images that the cache does not hold that way, are products of
+/// matrices; depthwise kernels have their own. Which it is, the sizes decide.
 ///
 /// # Accuracy
 /// In `f32`, large kernels on many channels go by way of the frequency domain where that is faster. An error there is in proportion to the largest
@@ -175,7 +73,7 @@ pub fn conv2d(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, cfg: Conv2
     conv2d_activated(input, weight, bias, cfg, Activation::None)
 }
 
-/// [`conv2d`] and an activation in one pass; ReLU6 behind a kernel that is neither depthwise nor 1x1 is a second one over the map.
+/// [`conv2d`] and an activation in one pass; ReLU6 behind sums over interleaved images is a second one over the map.
 ///
 /// # Shapes
 /// As [`conv2d`].
@@ -215,34 +113,8 @@ enum After {
     Pool(Option<Pool2dConfig>),
 }
 
-/// The options of [`conv_block`].
-///
-/// # Example
-/// ```
-/// use stn_core::ops::{Conv2dConfig, ConvBlockConfig, Pool2dConfig};
-/// let block = ConvBlockConfig { conv: Conv2dConfig::default().padding(2), pool: Some(Pool2dConfig::new(2)) };
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ConvBlockConfig {
-    /// The convolution.
-    pub conv: Conv2dConfig,
-    /// The max-pooling after the ReLU, if any.
-    pub pool: Option<Pool2dConfig>,
-}
-
-impl ConvBlockConfig {
-    /// A convolution with these options, without pooling.
-    pub const fn new(conv: Conv2dConfig) -> Self {
-        Self { conv, pool: None }
-    }
-
-    /// Sets the pooling.
-    pub const fn pool(self, pool: Pool2dConfig) -> Self {
-        Self { pool: Some(pool), ..self }
-    }
-}
-
-/// Convolution, bias, ReLU and, where there is one, max-pooling in one pass: the map before the pooling is never in memory.
+/// Convolution, bias, ReLU and, where there is one, max-pooling in one pass: the map before the pooling is never in memory, but for batches of four
+/// images and fewer.
 ///
 /// The value and the gradients of [`conv2d`], ReLU and [`max_pool2d`](super::max_pool2d) one after the other (the order of ReLU and pooling
 /// makes no difference to either).
@@ -325,13 +197,13 @@ enum Way {
 
 /// The fastest way.
 fn choose(geometry: &Geometry, dtype: DType) -> Way {
-    let product = match dtype {
+    let product_pays = || match dtype {
         DType::F64 => by_product::pays::<f64>(geometry),
         _ => by_product::pays::<f32>(geometry) && !spectral::forward_pays::<f32>(geometry),
     };
     if depthwise::fits(geometry.cfg, geometry.channels, geometry.filters) {
         Way::Depthwise
-    } else if product {
+    } else if by_product::is_plain(geometry) || product_pays() {
         Way::Product
     } else {
         Way::Sums

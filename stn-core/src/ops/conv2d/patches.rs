@@ -11,7 +11,7 @@ use std::ops::Range;
 /// So many bytes of the matrix are made at a time..
 const BLOCK_BYTES: usize = 1 << 19;
 
-/// ..but no fewer columns than these: for each block the weights are read again.
+/// ..but about so many columns at least: for each block the weights are read again.
 const LEAST_COLUMNS: usize = 256;
 
 /// Rows of the matrix that one thread takes at least.
