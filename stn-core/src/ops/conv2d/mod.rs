@@ -279,3 +279,27 @@ fn check(op: &str, input: &Tensor, weight: &Tensor, bias: &Tensor, cfg: Conv2dCo
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tests of values and gradients choose sizes by this: whoever changes a rate sees here which of them go another way now.
+    #[test]
+    fn the_sizes_decide_the_way() -> Result<()> {
+        let way = |input: (usize, usize, usize, usize), weight: (usize, usize, usize, usize), cfg, dtype| {
+            Ok::<_, candle_core::Error>(choose(&Geometry::new(&input.into(), &weight.into(), cfg)?, dtype))
+        };
+        let (plain, padded) = (Conv2dConfig::new(), Conv2dConfig::new().padding(1));
+        for dtype in [DType::F32, DType::F64] {
+            assert_eq!(way((256, 1, 28, 28), (64, 1, 9, 9), plain, dtype)?, Way::Sums, "a full batch of small images");
+            assert_eq!(way((16, 80, 52, 52), (192, 80, 3, 3), plain, dtype)?, Way::Product, "images beyond the cache");
+            assert_eq!(way((1, 64, 10, 10), (64, 64, 7, 7), plain, dtype)?, Way::Product, "one image");
+            assert_eq!(way((3, 3, 8, 7), (2, 3, 3, 3), padded, dtype)?, Way::Sums, "few filters");
+            assert_eq!(way((3, 3, 8, 7), (20, 3, 3, 3), padded, dtype)?, Way::Product, "more filters");
+            assert_eq!(way((256, 8, 8, 8), (8, 8, 1, 1), plain, dtype)?, Way::Product, "1x1");
+            assert_eq!(way((3, 8, 8, 8), (8, 1, 3, 3), padded.groups(8), dtype)?, Way::Depthwise, "a kernel a channel");
+        }
+        Ok(())
+    }
+}
