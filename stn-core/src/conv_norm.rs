@@ -1,7 +1,7 @@
 //! Convolution, batch normalisation and activation as one layer, in training with the batch's statistics or with frozen ones.
 
 use crate::layers::HE_UNIFORM;
-use crate::ops::{Activation, BatchNormed, Conv2dConfig, conv2d_activated, conv2d_batch_norm};
+use crate::ops::{Activation, BatchNormed, Conv2dConfig, conv2d_batch_norm, conv2d_scaled};
 use candle_core::{ModuleT, Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
 
@@ -66,8 +66,8 @@ impl Default for ConvNormConfig {
 /// A convolution, its batch norm and an activation.
 ///
 /// With fixed statistics the norm is a factor and an offset for each filter: it is multiplied into the kernels, and the whole
-/// layer is one pass over the maps, or nearly ([`conv2d_activated`]). The gradients of kernels, scale and shift come out through that product.
-/// With those of the batch the layer is one operation too.
+/// layer is one pass over the maps, or nearly ([`conv2d_activated`](crate::ops::conv2d_activated)). The gradients of kernels, scale and shift come out through
+/// that product. With those of the batch the layer is one operation too.
 ///
 /// # Gradients
 /// For the input, kernels, bias, scale and shift; through the batch's statistics where it is normalised with them.
@@ -173,8 +173,7 @@ impl ConvNorm {
             None => mean.neg()?,
         };
         let offset = (&self.shift + (offset * &factor)?)?;
-        let weight = self.weight.broadcast_mul(&factor.reshape(((), 1, 1, 1))?)?;
-        conv2d_activated(xs, &weight, Some(&offset), self.convolution(xs)?, activation)
+        conv2d_scaled(xs, &self.weight, self.convolution(xs)?, (&factor, &offset), activation)
     }
 }
 

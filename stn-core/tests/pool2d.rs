@@ -160,9 +160,9 @@ fn gradients_agree_with_finite_differences() -> Result<()> {
     Ok(())
 }
 
-/// An even side has the kernel for halves; the same windows on an odd side, rounded up, have the one for all.
+/// The last row and column of an odd side are in no window, or rounded up in windows of their own: the others stay as on an even side.
 #[test]
-fn halving_is_the_general_pool() -> Result<()> {
+fn what_is_over_makes_no_difference_to_the_others() -> Result<()> {
     for (name, pool) in POOLS {
         for (h, w) in [(7, 9), (3, 11)] {
             // Few different values: ties in most windows.

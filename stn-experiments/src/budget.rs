@@ -46,6 +46,9 @@ pub struct Changes {
     /// Another ratio of the localisation nets' learning rate to the base
     #[arg(long, allow_negative_numbers = true)]
     pub localisation_lr_scale: Option<f64>,
+    /// Another number of inputs above which a localisation net's fully connected layer gets a lower rate, by this over its inputs
+    #[arg(long)]
+    pub localisation_fan_in: Option<usize>,
     /// Hold training images out for validation: the last 5,000, of birds every sixth
     #[arg(long)]
     pub holdout: bool,
@@ -54,10 +57,10 @@ pub struct Changes {
 impl Changes {
     /// The options that ask for them, with their values.
     pub fn options(&self) -> Vec<(&'static str, String)> {
-        let Self { steps, batch, lr, weight_decay, localisation_lr_scale, holdout } = self;
+        let Self { steps, batch, lr, weight_decay, localisation_lr_scale, localisation_fan_in, holdout } = self;
         let numbers = [("lr", lr), ("weight-decay", weight_decay), ("localisation-lr-scale", localisation_lr_scale)];
         let numbers = numbers.into_iter().filter_map(|(option, value)| Some((option, value.as_ref()?.to_string())));
-        let counts = [("steps", steps), ("batch", batch)];
+        let counts = [("steps", steps), ("batch", batch), ("localisation-fan-in", localisation_fan_in)];
         let counts = counts.into_iter().filter_map(|(option, value)| Some((option, value.as_ref()?.to_string())));
         counts.chain(numbers).chain(holdout.then(|| ("holdout", String::new()))).collect()
     }
@@ -114,9 +117,9 @@ impl Budget {
     /// The same with some values changed; its name then says which.
     ///
     /// # Errors
-    /// On zero steps or images, and on rates that are not positive numbers.
+    /// On zero steps, images or inputs, and on rates that are not positive numbers.
     pub fn changed(mut self, changes: &Changes) -> Result<Self> {
-        let Changes { steps, batch, lr, weight_decay, localisation_lr_scale, holdout } = changes;
+        let Changes { steps, batch, lr, weight_decay, localisation_lr_scale, localisation_fan_in, holdout } = changes;
         if *changes == Changes::default() {
             return Ok(self);
         }
@@ -149,6 +152,11 @@ impl Budget {
             self.name += &format!("-weight-decay-{changed}");
         }
         self.localisation_lr_scale = localisation_lr_scale.unwrap_or(self.localisation_lr_scale);
+        if let Some(inputs) = localisation_fan_in {
+            ensure!(*inputs > 0, "a layer has at least one input, got --localisation-fan-in 0");
+            self.localisation_fan_in = Some(*inputs);
+            self.name += &format!("-localisation-fan-in-{inputs}");
+        }
         if *holdout {
             self.holdout = true;
             self.name += "-holdout";
@@ -263,6 +271,9 @@ mod tests {
         let refused = |changes: Changes| Budget::quick().changed(&changes).unwrap_err().to_string();
         assert!(refused(Changes { steps: Some(0), ..Changes::default() }).contains("at least one step"));
         assert!(refused(Changes { batch: Some(0), ..Changes::default() }).contains("--batch 0"));
+        assert!(
+            refused(Changes { localisation_fan_in: Some(0), ..Changes::default() }).contains("--localisation-fan-in 0")
+        );
         assert!(refused(Changes { lr: Some(-1.0), ..Changes::default() }).contains("--lr -1"));
         assert!(refused(Changes { localisation_lr_scale: Some(f64::NAN), ..Changes::default() }).contains("NaN"));
         let decay = Changes { weight_decay: Some(-0.1), ..Changes::default() };
@@ -282,19 +293,21 @@ mod tests {
         assert_eq!(budget.optimiser, Budget::paper().optimiser);
         let changes = Changes {
             batch: Some(64),
+            steps: None,
             lr: Some(1e-3),
             weight_decay: Some(0.2),
             localisation_lr_scale: Some(0.1),
+            localisation_fan_in: Some(512),
             holdout: true,
-            ..Changes::default()
         };
         let budget = full.changed(&changes)?;
         assert_eq!(
             budget.name,
-            "custom-full-28125-batch-64-lr-0.001-localisation-lr-scale-0.1-weight-decay-0.2-holdout"
+            "custom-full-28125-batch-64-lr-0.001-localisation-lr-scale-0.1-weight-decay-0.2-localisation-fan-in-512-holdout"
         );
         assert_eq!(budget.optimiser, OptimiserConfig::Adamw { lr: 1e-3, weight_decay: 0.2 });
         assert!(budget.holdout && budget.batch == 64 && budget.describe().contains("localisation nets x 0.1"));
+        assert_eq!(budget.localisation_fan_in, Some(512));
         Ok(())
     }
 

@@ -27,7 +27,7 @@ pub(crate) fn conv2d_batch_norm(
             &none
         }
     };
-    let conv = conv2d::operation("conv2d", input, weight, bias, cfg)?;
+    let (conv, _) = conv2d::operation("conv2d", input, weight, bias, cfg, Activation::None)?;
     check(weight.dim(0)?, input.dtype(), (scale, shift))?;
     let norm = BatchNorm::new(eps, activation);
     let statistics = norm.statistics();

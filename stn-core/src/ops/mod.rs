@@ -8,6 +8,7 @@ mod axis;
 mod batch_norm;
 mod conv2d;
 mod conv_batch_norm;
+mod conv_scaled;
 mod grid_sample;
 mod grid_sample_3d;
 mod interleave;
@@ -20,6 +21,7 @@ pub(crate) mod targets;
 pub use activation::{Activation, relu6};
 pub use batch_norm::{BatchNormed, batch_norm};
 pub(crate) use conv_batch_norm::conv2d_batch_norm;
+pub(crate) use conv_scaled::conv2d_scaled;
 pub use conv2d::{Conv2dConfig, ConvBlockConfig, Sides, conv_block, conv2d, conv2d_activated};
 pub use grid_sample::{
     GridSampleConfig, Interpolation, Padding, affine_grid_sample, grid_sample, grid_sample_fill, grid_sample_reference,

@@ -23,6 +23,7 @@ pub use config::{Conv2dConfig, ConvBlockConfig, Sides};
 use depthwise::Depthwise;
 use geometry::Geometry;
 use op::ConvBlock;
+use std::sync::Arc;
 
 /// The most pixels of a window after a convolution: their numbers, and one that stands for none, are kept in a byte.
 const MOST_CELLS: usize = epilogue::DEAD as usize;
@@ -165,14 +166,10 @@ fn apply(
     let (input, weight, bias) = (input.contiguous()?, weight.contiguous()?, bias.contiguous()?);
     let geometry = Geometry::new(input.shape(), weight.shape(), cfg)?;
     match after {
-        After::Activation(activation) => match choose(&geometry, input.dtype()) {
-            Way::Depthwise => input.apply_op3(&weight, &bias, Depthwise { cfg, activation }),
-            Way::Product => input.apply_op3(&weight, &bias, ByProduct { cfg, activation }),
-            Way::Sums if activation == Activation::Relu6 => {
-                activate(&input.apply_op3(&weight, &bias, ConvBlock::new(cfg, false, None))?, activation)
-            }
-            Way::Sums => input.apply_op3(&weight, &bias, ConvBlock::new(cfg, activation == Activation::Relu, None)),
-        },
+        After::Activation(activation) => {
+            let (conv, rest) = activated(&geometry, input.dtype(), activation);
+            activate(&input.apply_op3_arc(&weight, &bias, Arc::new(conv))?, rest)
+        }
         // Of few images the map before the pooling may well be in memory.
         After::Pool(pool)
             if choose(&geometry, input.dtype()) == Way::Product && (pool.is_none() || geometry.images <= FEW) =>
@@ -182,6 +179,33 @@ fn apply(
         }
         After::Pool(pool) => input.apply_op3(&weight, &bias, ConvBlock::new(cfg, true, pool)),
     }
+}
+
+/// A convolution with its bias and activation, and what of the activation is left to do after it.
+type Activated = (Box<dyn CustomOp3 + Send + Sync>, Activation);
+
+fn activated(geometry: &Geometry, dtype: DType, activation: Activation) -> Activated {
+    let cfg = geometry.cfg;
+    match (choose(geometry, dtype), activation) {
+        (Way::Depthwise, _) => (Box::new(Depthwise { cfg, activation }), Activation::None),
+        (Way::Product, _) => (Box::new(ByProduct { cfg, activation }), Activation::None),
+        (Way::Sums, Activation::Relu6) => (Box::new(ConvBlock::new(cfg, false, None)), activation),
+        (Way::Sums, _) => (Box::new(ConvBlock::new(cfg, activation == Activation::Relu, None)), Activation::None),
+    }
+}
+
+/// The convolution, its bias and activation as an operation that another has inside.
+pub(super) fn operation(
+    op: &str,
+    input: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    cfg: Conv2dConfig,
+    activation: Activation,
+) -> Result<Activated> {
+    check(op, input, weight, bias, cfg, &After::Activation(activation))?;
+    let geometry = Geometry::new(input.shape(), weight.shape(), cfg)?;
+    Ok(activated(&geometry, input.dtype(), activation))
 }
 
 /// How to convolve.
@@ -208,23 +232,6 @@ fn choose(geometry: &Geometry, dtype: DType) -> Way {
     } else {
         Way::Sums
     }
-}
-
-/// The convolution and its bias alone, as an operation that another has inside.
-pub(super) fn operation(
-    op: &str,
-    input: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
-    cfg: Conv2dConfig,
-) -> Result<Box<dyn CustomOp3 + Send + Sync>> {
-    check(op, input, weight, bias, cfg, &After::Activation(Activation::None))?;
-    let geometry = Geometry::new(input.shape(), weight.shape(), cfg)?;
-    Ok(match choose(&geometry, input.dtype()) {
-        Way::Depthwise => Box::new(Depthwise { cfg, activation: Activation::None }),
-        Way::Product => Box::new(ByProduct { cfg, activation: Activation::None }),
-        Way::Sums => Box::new(ConvBlock::new(cfg, false, None)),
-    })
 }
 
 /// Refuses what cannot be convolved.
