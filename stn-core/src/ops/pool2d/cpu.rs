@@ -126,6 +126,14 @@ impl Problem {
             let to = &mut parted[to..to + pixels];
             match self.cfg.stride.1 {
                 1 => to.copy_from_slice(&row[first..first + pixels]),
+                2 => {
+                    // In pairs, which the compiler vectorises.
+                    let pairs = row[first..].chunks_exact(2);
+                    if let (&[last], Some(to)) = (pairs.remainder(), to.get_mut(pairs.len())) {
+                        *to = last;
+                    }
+                    to.iter_mut().zip(pairs).for_each(|(to, pair)| *to = pair[0]);
+                }
                 stride => to.iter_mut().zip(row[first..].iter().step_by(stride)).for_each(|(to, &x)| *to = x),
             }
         });
