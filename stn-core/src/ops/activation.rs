@@ -1,8 +1,7 @@
 //! The non-linearities that follow a convolution or a batch norm in one pass, and ReLU6 alone.
 
-use super::real::{Real, contiguous, dispatch, tensor_like, with_elements};
+use super::real::{Real, contiguous, dispatch, tensor_like, vectorised, with_elements};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Elements that one thread takes at least.
@@ -53,13 +52,10 @@ fn positive<T: Real>(x: T) -> T {
 
 /// The gradient before an activation, of some elements, from their values and gradients behind it.
 pub(crate) fn masked_by<T: Real>(activation: Activation, out: &[T], grad: &[T], to: &mut [T]) {
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            let values = out.iter().zip(grad);
-            to.iter_mut().zip(values).for_each(|(to, (&y, &grad))| *to = activation.grad(y, grad));
-        },
-    );
+    vectorised!({
+        let values = out.iter().zip(grad);
+        to.iter_mut().zip(values).for_each(|(to, (&y, &grad))| *to = activation.grad(y, grad));
+    });
 }
 
 /// Clips each element to 0..6.

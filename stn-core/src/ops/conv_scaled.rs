@@ -2,9 +2,8 @@
 
 use super::activation::Activation;
 use super::conv2d::{self, Conv2dConfig};
-use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
+use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, vectorised, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, Var, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 use std::sync::OnceLock;
 
@@ -78,18 +77,15 @@ impl ConvScaled {
 
 /// Writes a filter's gradient; gives that of its factor.
 fn of_filter<T: Real>(to: &mut [T], grad: &[T], weight: &[T], factor: T) -> T {
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            to.iter_mut().zip(grad).for_each(|(to, &grad)| *to = grad * factor);
-            let mut sums = [0.0; STRANDS];
-            for (grad, weight) in grad.chunks(STRANDS).zip(weight.chunks(STRANDS)) {
-                let products = grad.iter().zip(weight);
-                sums.iter_mut().zip(products).for_each(|(sum, (&g, &w))| *sum += g.to_f64() * w.to_f64());
-            }
-            T::from_f64(sums.iter().sum())
-        },
-    )
+    vectorised!({
+        to.iter_mut().zip(grad).for_each(|(to, &grad)| *to = grad * factor);
+        let mut sums = [0.0; STRANDS];
+        for (grad, weight) in grad.chunks(STRANDS).zip(weight.chunks(STRANDS)) {
+            let products = grad.iter().zip(weight);
+            sums.iter_mut().zip(products).for_each(|(sum, (&g, &w))| *sum += g.to_f64() * w.to_f64());
+        }
+        T::from_f64(sums.iter().sum())
+    })
 }
 
 impl CustomOp3 for ConvScaled {

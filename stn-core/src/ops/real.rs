@@ -225,3 +225,24 @@ macro_rules! dispatch {
     }};
 }
 pub(crate) use dispatch;
+
+/// What [`vectorised!`] gives away.
+pub(crate) struct Once;
+
+/// Runs a block compiled for the vectors that the processor has.
+///
+/// A closure that could run twice is called through a function of its own, which the compiler compiles without them and does not inline: this one gives something away, and so runs
+/// once.
+macro_rules! vectorised {
+    ($block:expr) => {{
+        let once = crate::ops::real::Once;
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let _once = once;
+                $block
+            },
+        )
+    }};
+}
+pub(crate) use vectorised;

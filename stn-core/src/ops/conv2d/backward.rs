@@ -9,7 +9,7 @@ use super::geometry::{Geometry, TILE, Tile, tiles};
 use super::tiles::{Walk, by_count, grad_input, grad_weight, largest};
 use super::{scattered, spectral};
 use crate::ops::interleave::{self, groups, members};
-use crate::ops::real::{Real, width};
+use crate::ops::real::{Real, vectorised, width};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -76,27 +76,24 @@ fn dense<T: Real>(geometry: &Geometry, relu: bool, saved: &Saved<T>, grad: &[T],
         .enumerate()
         .map_init(Vec::new, |values, (i, map)| {
             let images = members::<T>(i / filters, geometry.images);
-            Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    let of = |data: &[T], lanes: &mut [T]| {
-                        let image = |lane: usize| {
-                            let first = ((images.start + lane) * filters + i % filters) * plane;
-                            &data[first..first + plane]
-                        };
-                        interleave::load(images.len(), image, lanes);
+            vectorised!({
+                let of = |data: &[T], lanes: &mut [T]| {
+                    let image = |lane: usize| {
+                        let first = ((images.start + lane) * filters + i % filters) * plane;
+                        &data[first..first + plane]
                     };
-                    of(grad, map);
-                    if relu {
-                        values.resize(map.len(), T::zero());
-                        of(saved.out, values);
-                        map.iter_mut().zip(values.iter()).for_each(|(grad, &value)| {
-                            *grad = if value <= T::zero() { T::zero() } else { *grad };
-                        });
-                    }
-                    sum(map)
-                },
-            )
+                    interleave::load(images.len(), image, lanes);
+                };
+                of(grad, map);
+                if relu {
+                    values.resize(map.len(), T::zero());
+                    of(saved.out, values);
+                    map.iter_mut().zip(values.iter()).for_each(|(grad, &value)| {
+                        *grad = if value <= T::zero() { T::zero() } else { *grad };
+                    });
+                }
+                sum(map)
+            })
         })
         .collect();
     let mut bias = vec![T::zero(); filters];

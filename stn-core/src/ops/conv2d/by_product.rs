@@ -9,9 +9,8 @@ use super::patches::Patches;
 use crate::ops::activation::{Activation, masked_by};
 use crate::ops::interleave::groups;
 use crate::ops::product::{Matrix, Threads, add_product, product_into};
-use crate::ops::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
+use crate::ops::real::{Gradients, Real, contiguous, dispatch, tensor_like, vectorised, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
-use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -120,14 +119,11 @@ impl<'a> Problem<'a> {
         for rows in self.patches.blocks::<T>() {
             let at = self.positions(&rows);
             product_into((&mut maps[at.start..], plane), weight, self.seen(image, &rows, matrix), self.threads);
-            Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    for (map, &bias) in maps.chunks_exact_mut(plane).zip(bias) {
-                        map[at.clone()].iter_mut().for_each(|x| *x = activation.of(*x + bias));
-                    }
-                },
-            );
+            vectorised!({
+                for (map, &bias) in maps.chunks_exact_mut(plane).zip(bias) {
+                    map[at.clone()].iter_mut().for_each(|x| *x = activation.of(*x + bias));
+                }
+            });
         }
     }
 
@@ -287,16 +283,13 @@ pub(super) fn add<T: Real>(sums: &mut [T], part: &[T]) {
 
 /// A sum in strands, so that it can be vectorised.
 pub(super) fn strands<T: Real>(values: &[T]) -> T {
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            let mut strands = [T::zero(); 16];
-            for chunk in values.chunks(16) {
-                strands.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += x);
-            }
-            strands.iter().fold(T::zero(), |sum, &x| sum + x)
-        },
-    )
+    vectorised!({
+        let mut strands = [T::zero(); 16];
+        for chunk in values.chunks(16) {
+            strands.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += x);
+        }
+        strands.iter().fold(T::zero(), |sum, &x| sum + x)
+    })
 }
 
 impl CustomOp3 for ByProduct {

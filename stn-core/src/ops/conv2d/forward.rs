@@ -5,7 +5,7 @@ use super::geometry::{Geometry, Tile, tiles};
 use super::spectral;
 use super::tiles::{Taps, by_count, forward, largest};
 use crate::ops::interleave::{self, groups, members};
-use crate::ops::real::{Real, width};
+use crate::ops::real::{Real, vectorised, width};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -17,20 +17,17 @@ pub(super) fn interleaved<T: Real>(geometry: &Geometry, input: &[T]) -> Vec<T> {
     let mut out = vec![T::zero(); groups::<T>(geometry.images) * channels * plane];
     out.par_chunks_mut(plane).with_min_len(4).enumerate().for_each(|(i, plane)| {
         let (images, channel) = (members::<T>(i / channels, geometry.images), i % channels);
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for row in rows.clone() {
-                    let pixels = |lane: usize| {
-                        let plane = (images.start + lane) * channels + channel;
-                        &input[plane * geometry.pixels() + row * geometry.size.1..][..columns.len()]
-                    };
-                    let start = ((top + row) * width + left) * T::LANES;
-                    let lanes = &mut plane[start..start + columns.len() * T::LANES];
-                    interleave::load(images.len(), pixels, lanes);
-                }
-            },
-        );
+        vectorised!({
+            for row in rows.clone() {
+                let pixels = |lane: usize| {
+                    let plane = (images.start + lane) * channels + channel;
+                    &input[plane * geometry.pixels() + row * geometry.size.1..][..columns.len()]
+                };
+                let start = ((top + row) * width + left) * T::LANES;
+                let lanes = &mut plane[start..start + columns.len() * T::LANES];
+                interleave::load(images.len(), pixels, lanes);
+            }
+        });
     });
     out
 }

@@ -11,8 +11,7 @@ use super::runs::{Runs, add_rows, sum_rows};
 use super::spectral;
 use crate::ops::interleave::{groups, members};
 use crate::ops::pool2d::Windows;
-use crate::ops::real::Real;
-use pulp::Arch;
+use crate::ops::real::{Real, vectorised};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -250,20 +249,17 @@ impl<T: Real> Problem<'_, T> {
                     self.entries(i, filter, 0, entries);
                     add_rows(runs, weights, entries.all(), image);
                 }
-                Arch::new().dispatch(
-                    #[inline(always)]
-                    || {
-                        for (channel, plane) in out.chunks_exact_mut(geometry.pixels()).enumerate() {
-                            let group = channel / channels * runs.image;
-                            for row in rows.clone() {
-                                let start = group + runs.pixel((top + row, left)) + channel % channels;
-                                let to = &mut plane[row * geometry.size.1..][..columns.len()];
-                                let from = image[start..].iter().step_by(channels);
-                                to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
-                            }
+                vectorised!({
+                    for (channel, plane) in out.chunks_exact_mut(geometry.pixels()).enumerate() {
+                        let group = channel / channels * runs.image;
+                        for row in rows.clone() {
+                            let start = group + runs.pixel((top + row, left)) + channel % channels;
+                            let to = &mut plane[row * geometry.size.1..][..columns.len()];
+                            let from = image[start..].iter().step_by(channels);
+                            to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
                         }
-                    },
-                );
+                    }
+                });
             },
         );
         out

@@ -4,9 +4,8 @@
 //! memory.
 
 use super::Pool2dConfig;
-use crate::ops::real::Real;
+use crate::ops::real::{Real, vectorised};
 use candle_core::{Result, Shape};
-use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -90,14 +89,20 @@ impl Problem {
             out.par_chunks_mut(len).zip(from.par_chunks(from_len)).enumerate().with_min_len(16).for_each_init(
                 scratch,
                 |scratch, (i, (out, from))| {
-                    Arch::new().dispatch(
-                        #[inline(always)]
-                        || f(scratch, out, from, i),
-                    );
+                    vectorised!(f(scratch, out, from, i));
                 },
             );
         }
         out
+    }
+
+    /// Whether the windows are 2x2, side by side and all on the image: the pool of nearly every network.
+    fn is_halving(&self) -> bool {
+        self.cfg.kernel == (2, 2)
+            && self.cfg.stride == (2, 2)
+            && self.cfg.padding == (0, 0)
+            && 2 * self.out.0 <= self.size.0
+            && 2 * self.out.1 <= self.size.1
     }
 
     /// Elements of a phase of a parted row.
@@ -195,7 +200,7 @@ struct Scratch<T> {
 /// Whether `a` replaces the maximum `b`: where it is larger or, as in PyTorch, NaN.
 #[inline]
 fn larger<T: Real>(a: T, b: T) -> bool {
-    a > b || is_nan(a)
+    (a > b) | is_nan(a) // no branch
 }
 
 #[inline]
@@ -209,14 +214,31 @@ fn largest<T: Real>(b: T, a: T) -> T {
     if larger(a, b) { a } else { b }
 }
 
+/// The two rows of pixels, in pairs, that each row of 2x2 windows lies on.
+#[inline(always)]
+fn row_pairs<T>(map: &[T], width: usize) -> impl Iterator<Item = impl Iterator<Item = (&[T], &[T])>> {
+    map.chunks_exact(2 * width).map(move |rows| {
+        let (upper, lower) = rows.split_at(width);
+        upper.chunks_exact(2).zip(lower.chunks_exact(2))
+    })
+}
+
 pub(super) fn max<T: Real>(problem: &Problem, xs: &[T]) -> Vec<T> {
-    let outside = T::from_f64(f64::NEG_INFINITY);
+    let (outside, halving) = (T::from_f64(f64::NEG_INFINITY), problem.is_halving());
     problem.each_map(
         problem.out_len(),
         (xs, problem.map_len()),
         outside,
         #[inline(always)]
         |scratch, out, map, _| {
+            if halving {
+                for (line, windows) in out.chunks_exact_mut(problem.out.1).zip(row_pairs(map, problem.size.1)) {
+                    for (out, (upper, lower)) in line.iter_mut().zip(windows) {
+                        *out = largest(largest(upper[0], upper[1]), largest(lower[0], lower[1]));
+                    }
+                }
+                return;
+            }
             for (oy, out) in out.chunks_exact_mut(problem.out.1).enumerate() {
                 problem.reduce(scratch, map, problem.window(oy, 0).rows, out, largest);
             }
@@ -227,7 +249,7 @@ pub(super) fn max<T: Real>(problem: &Problem, xs: &[T]) -> Vec<T> {
 pub(super) fn max_grad<T: Real>(problem: &Problem, xs: &[T], grad: &[T]) -> Vec<T> {
     let outside = T::from_f64(f64::NEG_INFINITY);
     let Pool2dConfig { kernel, stride, padding, .. } = problem.cfg;
-    let width = problem.size.1;
+    let (width, halving) = (problem.size.1, problem.is_halving());
     problem.each_map(
         problem.map_len(),
         (xs, problem.map_len()),
@@ -235,6 +257,9 @@ pub(super) fn max_grad<T: Real>(problem: &Problem, xs: &[T], grad: &[T]) -> Vec<
         #[inline(always)]
         |Scratch { parted, windows: best, at, .. }, out, map, i| {
             let grad = &grad[i * problem.out_len()..][..problem.out_len()];
+            if halving {
+                return max_grad_halving(problem, map, grad, out);
+            }
             for (oy, grad) in grad.chunks_exact(problem.out.1).enumerate() {
                 let rows = problem.window(oy, 0).rows;
                 let pixel = |y: usize, column: usize| ((y + padding.0 - oy * stride.0) * width + column) as u32;
@@ -262,6 +287,29 @@ pub(super) fn max_grad<T: Real>(problem: &Problem, xs: &[T], grad: &[T]) -> Vec<
             }
         },
     )
+}
+
+/// The gradient of a map under 2x2 windows side by side.
+#[inline(always)]
+fn max_grad_halving<T: Real>(problem: &Problem, map: &[T], grad: &[T], out: &mut [T]) {
+    let width = problem.size.1;
+    let rows = out.chunks_exact_mut(2 * width).zip(row_pairs(map, width));
+    for (line, (out, windows)) in grad.chunks_exact(problem.out.1).zip(rows) {
+        let (out_upper, out_lower) = out.split_at_mut(width);
+        let out = out_upper.chunks_exact_mut(2).zip(out_lower.chunks_exact_mut(2));
+        for ((&grad, (upper, lower)), (out_upper, out_lower)) in line.iter().zip(windows).zip(out) {
+            // Without branches, which the data would make unpredictable: every pixel gets the gradient or zero.
+            let (mut best, mut at) = (upper[0], 0);
+            for (i, x) in [(1, upper[1]), (2, lower[0]), (3, lower[1])] {
+                let replaces = larger(x, best);
+                best = if replaces { x } else { best };
+                at = if replaces { i } else { at };
+            }
+            let share = |i: u32| if at == i { grad } else { T::zero() };
+            (out_upper[0], out_upper[1]) = (share(0), share(1));
+            (out_lower[0], out_lower[1]) = (share(2), share(3));
+        }
+    }
 }
 
 pub(super) fn avg<T: Real>(problem: &Problem, xs: &[T]) -> Vec<T> {

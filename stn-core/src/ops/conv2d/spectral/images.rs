@@ -4,8 +4,7 @@ use super::Spectral;
 use super::plane::Canvas;
 use super::workspace::Buffer;
 use crate::ops::interleave::{self, members};
-use crate::ops::real::Real;
-use pulp::Arch;
+use crate::ops::real::{Real, vectorised};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -97,30 +96,22 @@ impl<T: Real> Spectra<T> {
         data.par_chunks_exact_mut(len).enumerate().for_each_init(Canvas::default, |canvas, (i, out)| {
             let (pair, channel) = (pairs.start + i / channels, i % channels);
             spectral.plane.clear(canvas);
-            Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    fill(2 * pair, channel, &mut canvas.re);
-                    if 2 * pair + 1 < groups {
-                        fill(2 * pair + 1, channel, &mut canvas.im);
-                    }
-                },
-            );
+            vectorised!({
+                fill(2 * pair, channel, &mut canvas.re);
+                if 2 * pair + 1 < groups {
+                    fill(2 * pair + 1, channel, &mut canvas.im);
+                }
+            });
             spectral.plane.forward(rows, canvas);
-            Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    for (&[k, mirror], out) in
-                        spectral.frequencies.0.iter().zip(out.chunks_exact_mut(NUMBERS * T::LANES))
-                    {
-                        let (k, mirror) = (k * T::LANES, mirror * T::LANES);
-                        out[..T::LANES].copy_from_slice(&canvas.re[k..][..T::LANES]);
-                        out[T::LANES..][..T::LANES].copy_from_slice(&canvas.im[k..][..T::LANES]);
-                        out[2 * T::LANES..][..T::LANES].copy_from_slice(&canvas.re[mirror..][..T::LANES]);
-                        negated(&canvas.im[mirror..], &mut out[3 * T::LANES..]);
-                    }
-                },
-            );
+            vectorised!({
+                for (&[k, mirror], out) in spectral.frequencies.0.iter().zip(out.chunks_exact_mut(NUMBERS * T::LANES)) {
+                    let (k, mirror) = (k * T::LANES, mirror * T::LANES);
+                    out[..T::LANES].copy_from_slice(&canvas.re[k..][..T::LANES]);
+                    out[T::LANES..][..T::LANES].copy_from_slice(&canvas.im[k..][..T::LANES]);
+                    out[2 * T::LANES..][..T::LANES].copy_from_slice(&canvas.re[mirror..][..T::LANES]);
+                    negated(&canvas.im[mirror..], &mut out[3 * T::LANES..]);
+                }
+            });
         });
         Self { data, order: Order::Planes, pairs: pairs.len(), channels }
     }
@@ -180,21 +171,18 @@ impl<T: Real> Spectra<T> {
     pub(super) fn plane(&self, spectral: &Spectral<T>, at: (usize, usize), rows: usize, canvas: &mut Canvas<T>) {
         spectral.plane.resize(canvas);
         let frequencies = self.frequencies();
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for (frequency, &[k, mirror]) in spectral.frequencies.0.iter().enumerate() {
-                    let numbers = |mirror: usize, part: usize| {
-                        &self.data[self.place(frequencies, frequency, at, [mirror, part])..][..T::LANES]
-                    };
-                    let (k, mirror) = (k * T::LANES, mirror * T::LANES);
-                    canvas.re[mirror..][..T::LANES].copy_from_slice(numbers(1, 0));
-                    negated(numbers(1, 1), &mut canvas.im[mirror..]);
-                    canvas.re[k..][..T::LANES].copy_from_slice(numbers(0, 0));
-                    canvas.im[k..][..T::LANES].copy_from_slice(numbers(0, 1));
-                }
-            },
-        );
+        vectorised!({
+            for (frequency, &[k, mirror]) in spectral.frequencies.0.iter().enumerate() {
+                let numbers = |mirror: usize, part: usize| {
+                    &self.data[self.place(frequencies, frequency, at, [mirror, part])..][..T::LANES]
+                };
+                let (k, mirror) = (k * T::LANES, mirror * T::LANES);
+                canvas.re[mirror..][..T::LANES].copy_from_slice(numbers(1, 0));
+                negated(numbers(1, 1), &mut canvas.im[mirror..]);
+                canvas.re[k..][..T::LANES].copy_from_slice(numbers(0, 0));
+                canvas.im[k..][..T::LANES].copy_from_slice(numbers(0, 1));
+            }
+        });
         spectral.plane.inverse(rows, canvas);
     }
 }

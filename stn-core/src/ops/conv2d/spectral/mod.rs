@@ -24,10 +24,9 @@ use super::epilogue::{Epilogue, Planes, Scratch};
 use super::geometry::Geometry;
 use crate::ops::interleave::{self, groups, members};
 use crate::ops::product::{Matrix, product};
-use crate::ops::real::Real;
+use crate::ops::real::{Real, vectorised};
 use images::{Frequencies, Spectra};
 use plane::{Canvas, Plane};
-use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
 use workspace::Buffer;
@@ -41,11 +40,9 @@ const BLOCK_BYTES: usize = 48 << 20;
 pub(super) fn are_finite<T: Real>(values: &[&[T]]) -> bool {
     values.iter().all(|values| {
         values.par_chunks(1 << 14).all(|values| {
-            Arch::new().dispatch(
-                #[inline(always)]
-                // Zero times a finite number is zero, times any other NaN.
-                || values.iter().fold(true, |finite, &x| finite & (x * T::zero() == T::zero())),
-            )
+            // Zero times a finite number is zero, times any other NaN.
+
+            vectorised!(values.iter().fold(true, |finite, &x| finite & (x * T::zero() == T::zero())))
         })
     })
 }
