@@ -161,7 +161,9 @@ impl BatchNorm {
                 let scale = weight[channel] * T::from_f64(self.inverse(variance[channel]));
                 let (mean, shift) = (T::from_f64(mean[channel]), bias[channel]);
                 vectorised!({
-                    out.iter_mut().zip(xs).for_each(|(out, &x)| *out = activation.of((x - mean) * scale + shift));
+                    for (out, &x) in out.iter_mut().zip(xs) {
+                        *out = activation.of((x - mean) * scale + shift);
+                    }
                 });
             },
         );
@@ -241,8 +243,9 @@ impl BatchNorm {
             let (mean, slope) = (T::from_f64(mean), T::from_f64(inverse * scaled / maps.values()));
             masked_by(activation, &out[at.clone()], &grad[at.clone()], grads);
             vectorised!({
-                let values = grads.iter_mut().zip(&xs[at.clone()]);
-                values.for_each(|(grad, &x)| *grad = scale * (*grad - offset - (x - mean) * slope));
+                for (grad, &x) in grads.iter_mut().zip(&xs[at.clone()]) {
+                    *grad = scale * (*grad - offset - (x - mean) * slope);
+                }
             });
         });
         (grads, sums)
