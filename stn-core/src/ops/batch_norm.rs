@@ -1,8 +1,9 @@
 //! Batch normalisation with the statistics of the batch, and what follows it, as one operation.
 
 use super::activation::{Activation, masked_by};
-use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, vectorised, with_elements};
+use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
+use pulp::Arch;
 use rayon::prelude::*;
 use std::sync::{Arc, OnceLock};
 
@@ -160,10 +161,8 @@ impl BatchNorm {
                 let channel = i % maps.channels;
                 let scale = weight[channel] * T::from_f64(self.inverse(variance[channel]));
                 let (mean, shift) = (T::from_f64(mean[channel]), bias[channel]);
-                vectorised!({
-                    for (out, &x) in out.iter_mut().zip(xs) {
-                        *out = activation.of((x - mean) * scale + shift);
-                    }
+                Arch::new().dispatch(|| {
+                    out.iter_mut().zip(xs).for_each(|(out, &x)| *out = activation.of((x - mean) * scale + shift));
                 });
             },
         );
@@ -242,11 +241,13 @@ impl BatchNorm {
             let offset = T::from_f64(plain / maps.values());
             let (mean, slope) = (T::from_f64(mean), T::from_f64(inverse * scaled / maps.values()));
             masked_by(activation, &out[at.clone()], &grad[at.clone()], grads);
-            vectorised!({
-                for (grad, &x) in grads.iter_mut().zip(&xs[at.clone()]) {
-                    *grad = scale * (*grad - offset - (x - mean) * slope);
-                }
-            });
+            Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    let values = grads.iter_mut().zip(&xs[at.clone()]);
+                    values.for_each(|(grad, &x)| *grad = scale * (*grad - offset - (x - mean) * slope));
+                },
+            );
         });
         (grads, sums)
     }
@@ -276,21 +277,24 @@ impl CustomOp3 for BatchNorm {
 
 /// The sums over a map of the gradient before the activation, and of that times what is above the mean.
 fn gradient_sums<T: Real>(activation: Activation, mean: T, (xs, out, grad): (&[T], &[T], &[T])) -> (f64, f64) {
-    vectorised!({
-        let (mut plain, mut scaled) = ([0.0; STRANDS], [0.0; STRANDS]);
-        let mut add = |xs: &[T], out: &[T], grad: &[T]| {
-            for i in 0..xs.len() {
-                let grad = activation.grad(out[i], grad[i]).to_f64();
-                plain[i] += grad;
-                scaled[i] += grad * (xs[i] - mean).to_f64();
-            }
-        };
-        let chunks = (xs.chunks_exact(STRANDS), out.chunks_exact(STRANDS), grad.chunks_exact(STRANDS));
-        let rest = (chunks.0.remainder(), chunks.1.remainder(), chunks.2.remainder());
-        chunks.0.zip(chunks.1).zip(chunks.2).for_each(|((xs, out), grad)| add(xs, out, grad));
-        add(rest.0, rest.1, rest.2);
-        (plain.iter().sum::<f64>(), scaled.iter().sum::<f64>())
-    })
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let (mut plain, mut scaled) = ([0.0; STRANDS], [0.0; STRANDS]);
+            let mut add = |xs: &[T], out: &[T], grad: &[T]| {
+                for i in 0..xs.len() {
+                    let grad = activation.grad(out[i], grad[i]).to_f64();
+                    plain[i] += grad;
+                    scaled[i] += grad * (xs[i] - mean).to_f64();
+                }
+            };
+            let chunks = (xs.chunks_exact(STRANDS), out.chunks_exact(STRANDS), grad.chunks_exact(STRANDS));
+            let rest = (chunks.0.remainder(), chunks.1.remainder(), chunks.2.remainder());
+            chunks.0.zip(chunks.1).zip(chunks.2).for_each(|((xs, out), grad)| add(xs, out, grad));
+            add(rest.0, rest.1, rest.2);
+            (plain.iter().sum::<f64>(), scaled.iter().sum::<f64>())
+        },
+    )
 }
 
 /// A channel's sums: of the gradient, and of the gradient times the normalised value.
@@ -328,7 +332,7 @@ impl Maps {
     /// The sum of `f` over a channel, in an order that the sizes alone decide.
     fn sum<T: Real>(&self, channel: usize, xs: &[T], f: impl Fn(T) -> f64 + Copy) -> f64 {
         let map = |image| {
-            vectorised!({
+            Arch::new().dispatch(|| {
                 let mut strands = [0.0; STRANDS];
                 for chunk in xs[self.at(image, channel)].chunks(STRANDS) {
                     strands.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += f(x));

@@ -232,7 +232,7 @@ pub(crate) struct Once;
 /// Runs a block compiled for the vectors that the processor has.
 ///
 /// A closure that could run twice is called through a function of its own, which the compiler compiles without them and does not inline: this one gives something
-/// away, and so runs once. `for_each` can be such a function too (that of a `zip` was): a `for` loop is not.
+/// away, and so runs once. `for_each` can be such a function too (that of zipped chunks was): a `for` loop is not.
 macro_rules! vectorised {
     ($block:expr) => {{
         let once = crate::ops::real::Once;
