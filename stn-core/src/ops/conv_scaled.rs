@@ -1,6 +1,6 @@
 //! Convolution by filters that are each multiplied by a factor first, offset and activation as one operation: what a batch norm with fixed statistics comes to.
 
-use super::activation::Activation;
+use super::activation::{Activation, activate};
 use super::conv2d::{self, Conv2dConfig};
 use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, vectorised, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, Var, bail};
@@ -30,7 +30,7 @@ pub(crate) fn conv2d_scaled(
     }
     let op = ConvScaled { conv, track: weight.track_op() || factor.track_op(), scaled: OnceLock::new() };
     let vectors = Tensor::stack(&[factor, offset], 0)?; // an operation has three arguments at most
-    super::activation::activate(&input.contiguous()?.apply_op3(&weight.contiguous()?, &vectors, op)?, rest)
+    activate(&input.contiguous()?.apply_op3(&weight.contiguous()?, &vectors, op)?, rest)
 }
 
 struct ConvScaled {

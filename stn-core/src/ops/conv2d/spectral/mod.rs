@@ -41,7 +41,6 @@ pub(super) fn are_finite<T: Real>(values: &[&[T]]) -> bool {
     values.iter().all(|values| {
         values.par_chunks(1 << 14).all(|values| {
             // Zero times a finite number is zero, times any other NaN.
-
             vectorised!(values.iter().fold(true, |finite, &x| finite & (x * T::zero() == T::zero())))
         })
     })
