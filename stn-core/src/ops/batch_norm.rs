@@ -1,9 +1,8 @@
 //! Batch normalisation with the statistics of the batch, and what follows it, as one operation.
 
-use super::activation::{Activation, masked_by};
-use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
+use super::activation::Activation;
+use super::real::{Gradients, Real, STRANDS, contiguous, dispatch, tensor_like, vectorised, with_elements};
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 use std::sync::{Arc, OnceLock};
 
@@ -161,8 +160,10 @@ impl BatchNorm {
                 let channel = i % maps.channels;
                 let scale = weight[channel] * T::from_f64(self.inverse(variance[channel]));
                 let (mean, shift) = (T::from_f64(mean[channel]), bias[channel]);
-                Arch::new().dispatch(|| {
-                    out.iter_mut().zip(xs).for_each(|(out, &x)| *out = activation.of((x - mean) * scale + shift));
+                vectorised!({
+                    for (out, &x) in out.iter_mut().zip(xs) {
+                        *out = activation.of((x - mean) * scale + shift);
+                    }
                 });
             },
         );
@@ -234,20 +235,18 @@ impl BatchNorm {
         grads.par_chunks_mut(maps.plane).with_min_len(4).enumerate().for_each(|(i, grads)| {
             let channel = i % maps.channels;
             let at = i * maps.plane..(i + 1) * maps.plane;
+            let (xs, out, grad) = (&xs[at.clone()], &out[at.clone()], &grad[at]);
             let (mean, inverse) = (statistics.mean[channel], self.inverse(statistics.variance[channel]));
             let scale = weight[channel] * T::from_f64(inverse);
             let Sums { plain, scaled } = sums[channel];
             // The mean of the gradient, and its part along the normalised values: changes that the statistics undo.
             let offset = T::from_f64(plain / maps.values());
             let (mean, slope) = (T::from_f64(mean), T::from_f64(inverse * scaled / maps.values()));
-            masked_by(activation, &out[at.clone()], &grad[at.clone()], grads);
-            Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    let values = grads.iter_mut().zip(&xs[at.clone()]);
-                    values.for_each(|(grad, &x)| *grad = scale * (*grad - offset - (x - mean) * slope));
-                },
-            );
+            vectorised!({
+                for (((to, &x), &y), &grad) in grads.iter_mut().zip(xs).zip(out).zip(grad) {
+                    *to = scale * (activation.grad(y, grad) - offset - (x - mean) * slope);
+                }
+            });
         });
         (grads, sums)
     }
@@ -277,24 +276,27 @@ impl CustomOp3 for BatchNorm {
 
 /// The sums over a map of the gradient before the activation, and of that times what is above the mean.
 fn gradient_sums<T: Real>(activation: Activation, mean: T, (xs, out, grad): (&[T], &[T], &[T])) -> (f64, f64) {
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            let (mut plain, mut scaled) = ([0.0; STRANDS], [0.0; STRANDS]);
-            let mut add = |xs: &[T], out: &[T], grad: &[T]| {
-                for i in 0..xs.len() {
-                    let grad = activation.grad(out[i], grad[i]).to_f64();
-                    plain[i] += grad;
-                    scaled[i] += grad * (xs[i] - mean).to_f64();
-                }
-            };
-            let chunks = (xs.chunks_exact(STRANDS), out.chunks_exact(STRANDS), grad.chunks_exact(STRANDS));
-            let rest = (chunks.0.remainder(), chunks.1.remainder(), chunks.2.remainder());
-            chunks.0.zip(chunks.1).zip(chunks.2).for_each(|((xs, out), grad)| add(xs, out, grad));
-            add(rest.0, rest.1, rest.2);
-            (plain.iter().sum::<f64>(), scaled.iter().sum::<f64>())
-        },
-    )
+    vectorised!({
+        let (mut plain, mut scaled) = ([0.0; STRANDS], [0.0; STRANDS]);
+        let ((xs, last_xs), (out, last_out)) = (xs.as_chunks::<STRANDS>(), out.as_chunks::<STRANDS>());
+        let (grad, last_grad) = grad.as_chunks::<STRANDS>();
+        for ((xs, out), grad) in xs.iter().zip(out).zip(grad) {
+            let mut masked = [T::zero(); STRANDS];
+            for i in 0..STRANDS {
+                masked[i] = activation.grad(out[i], grad[i]);
+            }
+            for i in 0..STRANDS {
+                plain[i] += masked[i].to_f64();
+                scaled[i] += masked[i].to_f64() * (xs[i] - mean).to_f64();
+            }
+        }
+        for i in 0..last_xs.len() {
+            let grad = activation.grad(last_out[i], last_grad[i]).to_f64();
+            plain[i] += grad;
+            scaled[i] += grad * (last_xs[i] - mean).to_f64();
+        }
+        (plain.iter().sum::<f64>(), scaled.iter().sum::<f64>())
+    })
 }
 
 /// A channel's sums: of the gradient, and of the gradient times the normalised value.
@@ -302,9 +304,6 @@ struct Sums {
     plain: f64,
     scaled: f64,
 }
-
-/// Sums run in so many strands, so that they can be vectorised.
-const STRANDS: usize = 16;
 
 /// Where a batch has its maps.
 struct Maps {
@@ -332,10 +331,16 @@ impl Maps {
     /// The sum of `f` over a channel, in an order that the sizes alone decide.
     fn sum<T: Real>(&self, channel: usize, xs: &[T], f: impl Fn(T) -> f64 + Copy) -> f64 {
         let map = |image| {
-            Arch::new().dispatch(|| {
+            let (chunks, last) = xs[self.at(image, channel)].as_chunks::<STRANDS>();
+            vectorised!({
                 let mut strands = [0.0; STRANDS];
-                for chunk in xs[self.at(image, channel)].chunks(STRANDS) {
-                    strands.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += f(x));
+                for chunk in chunks {
+                    for i in 0..STRANDS {
+                        strands[i] += f(chunk[i]);
+                    }
+                }
+                for i in 0..last.len() {
+                    strands[i] += f(last[i]);
                 }
                 strands.iter().sum::<f64>()
             })

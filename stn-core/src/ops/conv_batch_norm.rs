@@ -4,7 +4,7 @@
 use super::activation::Activation;
 use super::batch_norm::{BatchNorm, BatchNormed, check};
 use super::conv2d::{self, Conv2dConfig};
-use super::real::Gradients;
+use super::real::{Gradients, row};
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use std::sync::OnceLock;
 
@@ -58,11 +58,9 @@ impl CustomOp3 for ConvBatchNorm {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (_, filters) = l3.shape().dims2()?;
-        let row = |row: usize| Layout::contiguous_with_offset(filters, l3.start_offset() + row * filters);
-        let (maps, shape) = self.conv.cpu_fwd(s1, l1, s2, l2, s3, &row(2))?;
+        let (maps, shape) = self.conv.cpu_fwd(s1, l1, s2, l2, s3, &row(l3, 2)?)?;
         let layout = Layout::contiguous(&shape);
-        let out = self.norm.cpu_fwd(&maps, &layout, s3, &row(0), s3, &row(1))?;
+        let out = self.norm.cpu_fwd(&maps, &layout, s3, &row(l3, 0)?, s3, &row(l3, 1)?)?;
         let maps = match maps {
             CpuStorage::F32(values) => Tensor::from_vec(values, &shape, &Device::Cpu)?,
             CpuStorage::F64(values) => Tensor::from_vec(values, &shape, &Device::Cpu)?,

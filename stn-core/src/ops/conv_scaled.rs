@@ -2,15 +2,12 @@
 
 use super::activation::{Activation, activate};
 use super::conv2d::{self, Conv2dConfig};
-use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, vectorised, with_elements};
+use super::real::{Gradients, Real, STRANDS, contiguous, dispatch, row, tensor_like, vectorised, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, Var, bail};
 use rayon::prelude::*;
 use std::sync::OnceLock;
 
 const NAME: &str = "conv2d_scaled";
-
-/// Products run up in so many strands, so that they can be vectorised.
-const STRANDS: usize = 16;
 
 /// Filters that one thread takes at least.
 const FILTERS: usize = 8;
@@ -80,9 +77,14 @@ fn of_filter<T: Real>(to: &mut [T], grad: &[T], weight: &[T], factor: T) -> T {
     vectorised!({
         to.iter_mut().zip(grad).for_each(|(to, &grad)| *to = grad * factor);
         let mut sums = [0.0; STRANDS];
-        for (grad, weight) in grad.chunks(STRANDS).zip(weight.chunks(STRANDS)) {
-            let products = grad.iter().zip(weight);
-            sums.iter_mut().zip(products).for_each(|(sum, (&g, &w))| *sum += g.to_f64() * w.to_f64());
+        let ((grad, last_grad), (weight, last_weight)) = (grad.as_chunks::<STRANDS>(), weight.as_chunks::<STRANDS>());
+        for (grad, weight) in grad.iter().zip(weight) {
+            for i in 0..STRANDS {
+                sums[i] += grad[i].to_f64() * weight[i].to_f64();
+            }
+        }
+        for i in 0..last_grad.len() {
+            sums[i] += last_grad[i].to_f64() * last_weight[i].to_f64();
         }
         T::from_f64(sums.iter().sum())
     })
@@ -103,10 +105,9 @@ impl CustomOp3 for ConvScaled {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (_, filters) = l3.shape().dims2()?;
-        let row = |row: usize| Layout::contiguous_with_offset(filters, l3.start_offset() + row * filters);
-        let scaled = dispatch!(NAME, s2, self.scale((s2, l2), (s3, &row(0))))?;
-        let out = self.conv.cpu_fwd(s1, l1, &scaled, &Layout::contiguous(l2.shape()), s3, &row(1))?;
+        let factor = row(l3, 0)?;
+        let scaled = dispatch!(NAME, s2, self.scale((s2, l2), (s3, &factor)))?;
+        let out = self.conv.cpu_fwd(s1, l1, &scaled, &Layout::contiguous(l2.shape()), s3, &row(l3, 1)?)?;
         let scaled = match scaled {
             CpuStorage::F32(values) => Var::from_vec(values, l2.shape(), &Device::Cpu)?,
             CpuStorage::F64(values) => Var::from_vec(values, l2.shape(), &Device::Cpu)?,

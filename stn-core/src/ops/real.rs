@@ -144,6 +144,9 @@ real!(
     reduce_sum_f64s
 );
 
+/// Sums run up in so many strands, so that they can be vectorised.
+pub(crate) const STRANDS: usize = 16;
+
 /// Elements of a vector.
 pub(crate) const fn width<T: Real, S: Simd>() -> usize {
     size_of::<T::Vector<S>>() / size_of::<T>()
@@ -193,6 +196,12 @@ pub(crate) fn contiguous<'a, T: Real>(op: &str, storage: &'a CpuStorage, layout:
     }
 }
 
+/// Where a row of a contiguous matrix lies.
+pub(crate) fn row(matrix: &Layout, row: usize) -> Result<Layout> {
+    let (_, columns) = matrix.shape().dims2()?;
+    Ok(Layout::contiguous_with_offset(columns, matrix.start_offset() + row * columns))
+}
+
 /// Calls `f` with the elements of a contiguous tensor on the CPU.
 pub(crate) fn with_elements<T: Real, R>(op: &str, tensor: &Tensor, f: impl FnOnce(&[T]) -> Result<R>) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
@@ -232,13 +241,14 @@ pub(crate) struct Once;
 /// Runs a block compiled for the vectors that the processor has.
 ///
 /// A closure that could run twice is called through a function of its own, which the compiler compiles without them and does not inline: this one gives something
-/// away, and so runs once. `for_each` can be such a function too (that of zipped chunks was): a `for` loop is not.
+/// away, and so runs once. `for_each` can be such a function too (that of zipped chunks was): a `for` loop is not. What the block uses is moved into it: through a
+/// reference it would be read again after each element written, and the loop would not be vectorised.
 macro_rules! vectorised {
     ($block:expr) => {{
         let once = crate::ops::real::Once;
         pulp::Arch::new().dispatch(
             #[inline(always)]
-            || {
+            move || {
                 let _once = once;
                 $block
             },

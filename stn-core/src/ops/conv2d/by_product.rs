@@ -9,7 +9,7 @@ use super::patches::Patches;
 use crate::ops::activation::{Activation, masked_by};
 use crate::ops::interleave::groups;
 use crate::ops::product::{Matrix, Threads, add_product, product_into};
-use crate::ops::real::{Gradients, Real, contiguous, dispatch, tensor_like, vectorised, with_elements};
+use crate::ops::real::{Gradients, Real, STRANDS, contiguous, dispatch, tensor_like, vectorised, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -119,6 +119,7 @@ impl<'a> Problem<'a> {
         for rows in self.patches.blocks::<T>() {
             let at = self.positions(&rows);
             product_into((&mut maps[at.start..], plane), weight, self.seen(image, &rows, matrix), self.threads);
+            let maps = &mut maps[..];
             vectorised!({
                 for (map, &bias) in maps.chunks_exact_mut(plane).zip(bias) {
                     map[at.clone()].iter_mut().for_each(|x| *x = activation.of(*x + bias));
@@ -284,10 +285,14 @@ pub(super) fn add<T: Real>(sums: &mut [T], part: &[T]) {
 /// A sum in strands, so that it can be vectorised.
 pub(super) fn strands<T: Real>(values: &[T]) -> T {
     vectorised!({
-        let mut strands = [T::zero(); 16];
-        for chunk in values.chunks(16) {
-            strands.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += x);
+        let mut strands = [T::zero(); STRANDS];
+        let (chunks, last) = values.as_chunks::<STRANDS>();
+        for chunk in chunks {
+            for i in 0..STRANDS {
+                strands[i] += chunk[i];
+            }
         }
+        add(&mut strands[..last.len()], last);
         strands.iter().fold(T::zero(), |sum, &x| sum + x)
     })
 }

@@ -17,14 +17,15 @@ pub(super) fn interleaved<T: Real>(geometry: &Geometry, input: &[T]) -> Vec<T> {
     let mut out = vec![T::zero(); groups::<T>(geometry.images) * channels * plane];
     out.par_chunks_mut(plane).with_min_len(4).enumerate().for_each(|(i, plane)| {
         let (images, channel) = (members::<T>(i / channels, geometry.images), i % channels);
+        let (rows, columns) = (rows.clone(), columns.len());
         vectorised!({
-            for row in rows.clone() {
+            for row in rows {
                 let pixels = |lane: usize| {
                     let plane = (images.start + lane) * channels + channel;
-                    &input[plane * geometry.pixels() + row * geometry.size.1..][..columns.len()]
+                    &input[plane * geometry.pixels() + row * geometry.size.1..][..columns]
                 };
                 let start = ((top + row) * width + left) * T::LANES;
-                let lanes = &mut plane[start..start + columns.len() * T::LANES];
+                let lanes = &mut plane[start..start + columns * T::LANES];
                 interleave::load(images.len(), pixels, lanes);
             }
         });

@@ -249,12 +249,13 @@ impl<T: Real> Problem<'_, T> {
                     self.entries(i, filter, 0, entries);
                     add_rows(runs, weights, entries.all(), image);
                 }
+                let (image, rows, columns) = (&image[..], rows.clone(), columns.len());
                 vectorised!({
                     for (channel, plane) in out.chunks_exact_mut(geometry.pixels()).enumerate() {
                         let group = channel / channels * runs.image;
                         for row in rows.clone() {
                             let start = group + runs.pixel((top + row, left)) + channel % channels;
-                            let to = &mut plane[row * geometry.size.1..][..columns.len()];
+                            let to = &mut plane[row * geometry.size.1..][..columns];
                             let from = image[start..].iter().step_by(channels);
                             to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
                         }

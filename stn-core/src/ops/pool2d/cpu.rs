@@ -76,7 +76,7 @@ impl Problem {
         outside: T,
         f: impl Fn(&mut Scratch<T>, &mut [T], &[T], usize) + Sync,
     ) -> Vec<T> {
-        let mut out = vec![T::zero(); self.maps.0 * self.maps.1 * len];
+        let (f, mut out) = (&f, vec![T::zero(); self.maps.0 * self.maps.1 * len]);
         if !out.is_empty() {
             let scratch = || Scratch {
                 row: vec![outside; self.size.1],

@@ -92,14 +92,15 @@ impl<T: Real> Spectra<T> {
     ) -> Self {
         let len = spectral.frequencies.len() * NUMBERS * T::LANES;
         let groups = interleave::groups::<T>(spectral.geometry.images);
-        let mut data = Buffer::new(pairs.len() * channels * len);
+        let (fill, mut data) = (&fill, Buffer::new(pairs.len() * channels * len));
         data.par_chunks_exact_mut(len).enumerate().for_each_init(Canvas::default, |canvas, (i, out)| {
             let (pair, channel) = (pairs.start + i / channels, i % channels);
             spectral.plane.clear(canvas);
+            let (re, im) = (&mut canvas.re, &mut canvas.im);
             vectorised!({
-                fill(2 * pair, channel, &mut canvas.re);
+                fill(2 * pair, channel, re);
                 if 2 * pair + 1 < groups {
-                    fill(2 * pair + 1, channel, &mut canvas.im);
+                    fill(2 * pair + 1, channel, im);
                 }
             });
             spectral.plane.forward(rows, canvas);
@@ -170,17 +171,17 @@ impl<T: Real> Spectra<T> {
     /// Transforms a plane back: the two groups of the pair are its real and imaginary part, sound in the first `rows` rows.
     pub(super) fn plane(&self, spectral: &Spectral<T>, at: (usize, usize), rows: usize, canvas: &mut Canvas<T>) {
         spectral.plane.resize(canvas);
-        let frequencies = self.frequencies();
+        let (frequencies, re, im) = (self.frequencies(), &mut canvas.re, &mut canvas.im);
         vectorised!({
             for (frequency, &[k, mirror]) in spectral.frequencies.0.iter().enumerate() {
                 let numbers = |mirror: usize, part: usize| {
                     &self.data[self.place(frequencies, frequency, at, [mirror, part])..][..T::LANES]
                 };
                 let (k, mirror) = (k * T::LANES, mirror * T::LANES);
-                canvas.re[mirror..][..T::LANES].copy_from_slice(numbers(1, 0));
-                negated(numbers(1, 1), &mut canvas.im[mirror..]);
-                canvas.re[k..][..T::LANES].copy_from_slice(numbers(0, 0));
-                canvas.im[k..][..T::LANES].copy_from_slice(numbers(0, 1));
+                re[mirror..][..T::LANES].copy_from_slice(numbers(1, 0));
+                negated(numbers(1, 1), &mut im[mirror..]);
+                re[k..][..T::LANES].copy_from_slice(numbers(0, 0));
+                im[k..][..T::LANES].copy_from_slice(numbers(0, 1));
             }
         });
         spectral.plane.inverse(rows, canvas);
