@@ -50,11 +50,14 @@ impl StandIn {
         let error = match source {
             Source::Embedded => return Ok(Chosen::StandIn { reason: "asked for".into() }),
             Source::Hub => {
-                return fetch().map(Chosen::Hub).with_context(|| {
-                    format!(
-                        "{set} was asked from the hub alone and cannot be had (check the network and HF_ENDPOINT, or take {offered} \
-                         with --source embedded)"
-                    )
+                return fetch().map(Chosen::Hub).map_err(|error| {
+                    let first = match is_of_the_disk(&error) {
+                        true => "HF_HOME names another place for data",
+                        false => "check the network and HF_ENDPOINT",
+                    };
+                    error.context(format!(
+                        "{set} was asked from the hub alone and cannot be had ({first}, or take {offered} with --source embedded)"
+                    ))
                 });
             }
             Source::Auto => match fetch() {
@@ -119,7 +122,10 @@ mod tests {
         let Chosen::StandIn { reason } = choose(Source::Auto, gone)? else { panic!("not from a hub that is gone") };
         assert_eq!(reason, "no answer from <hub>/x for <cache>/y");
         let error = format!("{:#}", choose(Source::Hub, gone).unwrap_err());
-        assert!(error.contains("--source embedded") && error.contains("no answer"), "{error}");
+        assert!(
+            error.contains("network") && error.contains("--source embedded") && error.contains("no answer"),
+            "{error}"
+        );
         Ok(())
     }
 
@@ -128,6 +134,8 @@ mod tests {
         let full = || Err::<u8, _>(std::io::Error::from(ErrorKind::StorageFull)).context("cannot write the blob");
         let error = format!("{:#}", choose(Source::Auto, full).unwrap_err());
         assert!(error.contains("HF_HOME") && error.contains("cannot write the blob"), "{error}");
+        let error = format!("{:#}", choose(Source::Hub, full).unwrap_err());
+        assert!(error.contains("HF_HOME") && !error.contains("network"), "{error}");
         let flattened = || bail!("Xet download failed: No space left on device (os error 28)");
         assert!(choose(Source::Auto, flattened).is_err());
         // Where the stand-in is the set itself, nothing is lost.
