@@ -1,6 +1,6 @@
 //! What happens when the hub's images cannot be had: others stand in for them, and say so.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::io::ErrorKind;
 
 use super::Source;
@@ -105,7 +105,7 @@ pub(super) fn is_of_the_disk(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::bail;
+    use anyhow::{Context, bail};
 
     const BIRDS: StandIn =
         StandIn { set: "CUB", taken: "SYNTHETIC creatures", offered: "synthetic creatures", same_images: false };

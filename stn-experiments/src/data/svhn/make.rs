@@ -66,7 +66,7 @@ pub fn crop_file(parquet: &Path, path: &Path, side: usize) -> Result<()> {
 fn cropped(digits: &[DigitBox], png: &[u8], side: usize) -> Result<Option<(Vec<u8>, Labels)>> {
     let Some(frame) = Frame::around(digits).filter(|_| digits.len() <= DIGITS) else { return Ok(None) };
     let mut pixels = vec![0; 3 * side * side];
-    crop(&decode(png)?, frame.window(side, (0.0, 0.0)), side, &mut pixels);
+    crop(&decode(png)?, frame.window(side), side, &mut pixels);
     Ok(Some((pixels, labels(digits.iter().map(|digit| digit.class)))))
 }
 
@@ -77,10 +77,10 @@ pub(super) fn write_synthetic(path: &Path, side: usize, digits: &Dataset, split:
     crops::write(path, side, |to| {
         for indices in indices.chunks(CHUNK) {
             let made = indices.par_iter().map(|&index| {
-                let Scene { image, digits: boxes, offset } = scene(digits, split, index);
+                let Scene { image, digits: boxes } = scene(digits, split, index);
                 let frame = Frame::around(&boxes).context("a number without digits")?;
                 let mut pixels = vec![0; 3 * side * side];
-                crop(&image, frame.window(side, offset), side, &mut pixels);
+                crop(&image, frame.window(side), side, &mut pixels);
                 anyhow::Ok((pixels, labels(synthetic::classes(digits, split, index))))
             });
             for (pixels, labels) in made.collect::<Result<Vec<_>>>()? {

@@ -12,9 +12,6 @@ use crate::data::mnist::Mnist;
 use crate::data::stand_in::Chosen;
 use crate::data::table::Table;
 
-/// An image, its digits, and where its window lies in the slack round them.
-type Number = (RgbImage, Vec<DigitBox>, (f64, f64));
-
 /// Draws the first `count` test numbers of the hub, or of the synthetic ones, to `path` (.png or .svg). Says what they are.
 ///
 /// # Errors
@@ -25,26 +22,27 @@ pub fn sheet(hub: &Hub, source: Source, offline: bool, side: usize, count: usize
         let names = hub.names(&REPOSITORY, FOLDER, "test", offline)?;
         hub.file(&REPOSITORY, names.first().context("no test file")?, offline)
     };
-    let (numbers, what): (Vec<Number>, String) = match STAND_IN.choose(hub, source, offline, fetch)? {
-        Chosen::Hub(fetched) => {
-            let table = Table::open_mapped(fetched.files.first().context("no test file")?)?;
-            let rows = images(&table, 0)?.into_iter().zip(digits(&table, 0)?);
-            // Rows that make no sense are none of the set either.
-            let rows = rows.filter_map(|(image, digits)| {
-                let digits = digits.ok().filter(|digits| !digits.is_empty())?;
-                Some((decode(&image).ok()?, digits, (0.0, 0.0)))
-            });
-            (rows.take(count).collect(), "SVHN, whose images are not ours to pass on".into())
-        }
-        Chosen::StandIn { .. } => {
-            let digits = Mnist::embedded("asked for")?.test;
-            let scenes = (0..count as u64).map(|i| scene(&digits, 1, i));
-            (scenes.map(|s| (s.image, s.digits, s.offset)).collect(), format!("SYNTHETIC house numbers {VERSION}"))
-        }
-    };
+    let (numbers, what): (Vec<(RgbImage, Vec<DigitBox>)>, String) =
+        match STAND_IN.choose(hub, source, offline, fetch)? {
+            Chosen::Hub(fetched) => {
+                let table = Table::open_mapped(fetched.files.first().context("no test file")?)?;
+                let rows = images(&table, 0)?.into_iter().zip(digits(&table, 0)?);
+                // Rows that make no sense are none of the set either.
+                let rows = rows.filter_map(|(image, digits)| {
+                    let digits = digits.ok().filter(|digits| !digits.is_empty())?;
+                    Some((decode(&image).ok()?, digits))
+                });
+                (rows.take(count).collect(), "SVHN, whose images are not ours to pass on".into())
+            }
+            Chosen::StandIn { .. } => {
+                let digits = Mnist::embedded("asked for")?.test;
+                let scenes = (0..count as u64).map(|i| scene(&digits, 1, i));
+                (scenes.map(|s| (s.image, s.digits)).collect(), format!("SYNTHETIC house numbers {VERSION}"))
+            }
+        };
     let mut drawn = Vec::with_capacity(numbers.len());
-    for (image, digits, offset) in &numbers {
-        let window = Frame::around(digits).context("a number without digits")?.window(side, *offset);
+    for (image, digits) in &numbers {
+        let window = Frame::around(digits).context("a number without digits")?.window(side);
         let mut pixels = vec![0; 3 * side * side];
         crop(image, window, side, &mut pixels);
         let tensor = Tensor::from_vec(pixels, (3, side, side), &Device::Cpu)?.to_dtype(DType::F32)?;

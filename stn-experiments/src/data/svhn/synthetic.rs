@@ -1,8 +1,7 @@
 //! Synthetic house numbers: what stands in for SVHN where its images cannot be had. They are NOT SVHN.
 //!
 //! Digits of MNIST in one colour, laid out as those of real house numbers are (`layout`), on a textured background and often on a plate; smaller digits
-//! of other colours that belong to no number lie around. The digits of training and test numbers are MNIST's training and test digits. Unlike in SVHN's
-//! crops, the number is not in the middle of the window but anywhere in it: there is something to find.
+//! of other colours that belong to no number lie around. The digits of training and test numbers are MNIST's training and test digits.
 
 use image::{Rgb, RgbImage};
 use rand_chacha::ChaCha8Rng;
@@ -15,12 +14,9 @@ use crate::data::seed::{below, normal, uniform};
 use crate::data::{Dataset, Purpose, rng};
 
 /// The release of the generator: what it draws must never change under one name.
-pub const VERSION: &str = "v1";
+pub const VERSION: &str = "v2";
 
-/// How far a number may be from the middle of its window, of the way to the edge.
-const OFFSET: f64 = 0.8;
-
-/// Windows reach so many frames' sides from the frame's centre at most: half of 2.6, and 0.8 of the slack of 0.8.
+/// A scene reaches so many sides of the number's frame from its centre: half as far again as the widest window.
 const REACH: f64 = 1.95;
 
 /// A scene with one house number.
@@ -30,8 +26,6 @@ pub struct Scene {
     pub image: RgbImage,
     /// The number's digits from left to right.
     pub digits: Vec<DigitBox>,
-    /// Where the number lies in its window: see [`Frame::window`].
-    pub offset: (f64, f64),
 }
 
 /// Which digits number `index` of a split is made of, without drawing it: their classes.
@@ -57,9 +51,8 @@ pub fn scene(digits: &Dataset, split: u64, index: u64) -> Scene {
     let chosen = chosen(digits, rng);
     let classes: Vec<u8> = chosen.iter().map(|&i| digits.labels[i]).collect();
     let mut boxes = layout::boxes(&classes, rng);
-    let offset = (uniform(rng, -OFFSET, OFFSET), uniform(rng, -OFFSET, OFFSET));
 
-    // The number in the middle of a canvas that every window fits into.
+    // The number in the middle of a canvas.
     let Some(frame) = Frame::around(&boxes) else { unreachable!("a number has a digit") };
     let (width, height) = (2.0 * REACH * frame.width, 2.0 * REACH * frame.height);
     let (x, y) = ((width - frame.width) / 2.0 - frame.left, (height - frame.height) / 2.0 - frame.top);
@@ -85,7 +78,7 @@ pub fn scene(digits: &Dataset, split: u64, index: u64) -> Scene {
     }
     distract(&mut canvas, digits, frame, &boxes[0], rng);
     let noise = uniform(rng, 1.0, 9.0);
-    Scene { image: canvas.finish(noise, rng), digits: boxes, offset }
+    Scene { image: canvas.finish(noise, rng), digits: boxes }
 }
 
 type Colour = [f64; 3];
