@@ -48,7 +48,7 @@
 //! |---|---|
 //! | [`transform`] | theta -> sampling grid: translation, attention, similarity, affine, projective, thin plate spline, affine in 3-D, your own |
 //! | [`localisation`] | the paper's localisation nets, and the identity-initialised last layer |
-//! | [`SpatialTransformer`] | the two and the sampler as one layer |
+//! | [`SpatialTransformer`], [`SpatialTransformer3d`] | the two and the sampler as one layer, for images and for volumes |
 //! | [`parallel`] | several windows of one image, which is not copied |
 //! | [`antialias`] | down-sampling that doesn't skip pixels |
 //! | [`telemetry`] | what a transformer is doing, and whether it has collapsed |
@@ -74,11 +74,13 @@ pub mod ops;
 pub mod optim;
 pub mod parallel;
 pub mod spatial_transformer;
+pub mod spatial_transformer_3d;
 pub mod telemetry;
 pub mod transform;
 
 pub use parallel::ParallelTransformers;
 pub use spatial_transformer::{SpatialTransformer, Transformed};
+pub use spatial_transformer_3d::SpatialTransformer3d;
 pub use transform::{Transform, Transform3d};
 
 /// The README's example, tested with the others.

@@ -4,10 +4,10 @@ use crate::ops::GridSampleConfig;
 use crate::transform::Transform;
 use candle_core::{ModuleT, Result, Tensor};
 
-/// What a [`SpatialTransformer`] made of its input.
+/// What a [`SpatialTransformer`], or one of volumes, made of its input.
 #[derive(Debug, Clone)]
 pub struct Transformed {
-    /// The output feature map V, (N, C, H', W').
+    /// The output feature map V, (N, C, H', W'), of volumes (N, C, D', H', W').
     pub output: Tensor,
     /// The parameters that the localisation net predicted, (N, P).
     pub theta: Tensor,
@@ -106,13 +106,7 @@ impl<L: ModuleT, T: Transform> SpatialTransformer<L, T> {
     /// As for [`transform`](Self::transform).
     pub fn theta(&self, u: &Tensor, train: bool) -> Result<Tensor> {
         let theta = self.localisation.forward_t(u, train)?;
-        let expected = [u.dim(0)?, self.grid_generator.num_params()];
-        if theta.dims() != expected {
-            candle_core::bail!(
-                "spatial_transformer: the localisation net must give theta {expected:?}, got {:?}",
-                theta.dims()
-            )
-        }
+        check_predicted("spatial_transformer", &theta, u.dim(0)?, self.grid_generator.num_params())?;
         Ok(theta)
     }
 
@@ -147,4 +141,13 @@ impl<L: ModuleT, T: Transform> ModuleT for SpatialTransformer<L, T> {
     fn forward_t(&self, u: &Tensor, train: bool) -> Result<Tensor> {
         Ok(self.transform(u, train)?.output)
     }
+}
+
+/// Fails unless a localisation net gave P parameters for each of N inputs.
+pub(crate) fn check_predicted(layer: &str, theta: &Tensor, n: usize, num_params: usize) -> Result<()> {
+    let expected = [n, num_params];
+    if theta.dims() != expected {
+        candle_core::bail!("{layer}: the localisation net must give theta {expected:?}, got {:?}", theta.dims())
+    }
+    Ok(())
 }

@@ -68,7 +68,10 @@ impl Claim {
             (Some(ours), Some(other)) => {
                 let (x, y) = (ours.mean, other.mean);
                 let sign = if x < y { "<" } else { "≥" };
-                let name = |(_, model)| experiment.label(model);
+                let name = |(data, model): (&str, &str)| match a.0 == b.0 {
+                    true => experiment.label(model),
+                    false => format!("{} on {data}", experiment.label(model)),
+                };
                 let measured = format!("{} {ours} {sign} {} {other}", name(a), name(b));
                 Comparison { measured: Some(measured), holds: holds(x, y) }
             }

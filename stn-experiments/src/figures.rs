@@ -13,27 +13,40 @@ use std::path::Path;
 use stn_core::telemetry::observe;
 use stn_viz::{Curve, CurveFigure, curves};
 
-/// A figure of the report: its file without the extension (PNG and SVG lie side by side), and what it shows.
+/// A figure of the report: its file without the extension, and what it shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
     /// The file's name without extension.
     pub file: String,
     /// One sentence.
     pub caption: String,
+    /// Whether an SVG lies beside the PNG.
+    pub svg: bool,
 }
 
-/// Draws a figure in both formats.
+/// Draws a figure as PNG and SVG.
 pub(crate) fn both(
     folder: &Path,
     file: String,
     caption: String,
     draw: impl Fn(&Path) -> Result<(), candle_core::Error>,
 ) -> Result<Figure> {
-    for extension in ["png", "svg"] {
-        let path = folder.join(format!("{file}.{extension}"));
-        draw(&path).with_context(|| format!("cannot draw {}", path.display()))?;
-    }
-    Ok(Figure { file, caption })
+    let figure = png(folder, file, caption, &draw)?;
+    let path = folder.join(format!("{}.svg", figure.file));
+    draw(&path).with_context(|| format!("cannot draw {}", path.display()))?;
+    Ok(Figure { svg: true, ..figure })
+}
+
+/// Draws a figure as PNG alone: what is full of coloured pictures would be an SVG of a hundred megabytes, a square for each pixel.
+pub(crate) fn png(
+    folder: &Path,
+    file: String,
+    caption: String,
+    draw: impl Fn(&Path) -> Result<(), candle_core::Error>,
+) -> Result<Figure> {
+    let path = folder.join(format!("{file}.png"));
+    draw(&path).with_context(|| format!("cannot draw {}", path.display()))?;
+    Ok(Figure { file, caption, svg: false })
 }
 
 /// The footnote of a run's figures: whence it comes.

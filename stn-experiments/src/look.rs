@@ -38,7 +38,10 @@ pub fn look(run: &RunDir, image: Image, mnist: impl FnOnce() -> Result<Mnist>, o
     };
     let side = data.canvas();
     let (pixels, name) = match image {
-        Image::File(path) => (read_png(path, side)?, path.display().to_string()),
+        Image::File(path) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            (read_png(path, side)?, name.into_owned())
+        }
         Image::Test(index) => {
             let test = mnist()?.test;
             ensure!(index < test.len(), "there are {} test images, got --index {index}", test.len());

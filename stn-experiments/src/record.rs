@@ -52,7 +52,15 @@ impl RunDir {
     pub fn open(&self, config: &impl Serialize) -> Result<()> {
         let path = self.path.join(CONFIG);
         if path.exists() {
-            return self.check(config);
+            let differing = self.differing(config)?;
+            ensure!(
+                differing.is_empty(),
+                "{} holds a run of another configuration:\n  {}\nNothing was changed. Choose another folder with --out, or move that \
+                 run away.",
+                self.path.display(),
+                differing.join("\n  ")
+            );
+            return Ok(());
         }
         fs::create_dir_all(&self.path).with_context(|| {
             format!("cannot make the run directory {}; choose another place with --out", self.path.display())
@@ -60,33 +68,27 @@ impl RunDir {
         write_json(&path, config)
     }
 
-    /// Checks that `config.json` asks for the same as `config`. Its member `settings` decides; the others (where the data came from,
+    /// Lists where `config.json` asks for something else than `config`. Its member `settings` decides; the others (where the data came from,
     /// versions) only tell how the run was made.
     ///
     /// # Errors
-    /// When the settings differ (it names them), or the file cannot be read.
-    pub fn check(&self, config: &impl Serialize) -> Result<()> {
+    /// When the file cannot be read.
+    pub fn differing(&self, config: &impl Serialize) -> Result<Vec<String>> {
         let stored: Value = read_json(&self.path.join(CONFIG))?;
         // Through text, as the stored one went, so that numbers are rounded alike.
         let requested: Value = serde_json::from_str(&serde_json::to_string(config)?)?;
         let mut differing = Vec::new();
         differences("", &stored["settings"], &requested["settings"], &mut differing);
-        if !differing.is_empty() {
-            // Of the images, where they came from says more than two checksums.
-            if differing.iter().any(|line| line.starts_with("train_identity") || line.starts_with("test_identity")) {
-                let source = |config: &Value| serde_json::from_value::<DataSource>(config["data_source"].clone());
-                if let (Ok(stored), Ok(requested)) = (source(&stored), source(&requested)) {
-                    differing.insert(0, format!("the images: stored {stored}, requested {requested}"));
-                }
+        // Of the images, where they came from says more than two checksums.
+        if differing.iter().any(|line| line.starts_with("train_identity") || line.starts_with("test_identity")) {
+            let source = |config: &Value| serde_json::from_value::<DataSource>(config["data_source"].clone());
+            if let (Ok(stored), Ok(requested)) = (source(&stored), source(&requested))
+                && stored.to_string() != requested.to_string()
+            {
+                differing.insert(0, format!("the images: stored {stored}, requested {requested}"));
             }
-            bail!(
-                "{} holds a run of another configuration:\n  {}\nNothing was changed. Choose another folder with --out, or move that \
-                 run away.",
-                self.path.display(),
-                differing.join("\n  ")
-            )
         }
-        Ok(())
+        Ok(differing)
     }
 
     /// Keeps other processes from training this run until the lock is dropped.
@@ -106,6 +108,22 @@ impl RunDir {
             }
             // Some network file systems have no locks: better unguarded than not at all.
             Err(TryLockError::Error(_)) => Ok(RunLock { _file: file }),
+        }
+    }
+
+    /// Whether another process trains it.
+    pub(crate) fn is_locked(&self) -> bool {
+        let file = File::open(self.path.join(LOCK));
+        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Removes what a process that was killed left half written. Only while the run is [locked](Self::lock).
+    pub(crate) fn remove_leftovers(&self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "part") {
+                // Only space is lost when it stays.
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 
@@ -371,12 +389,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_process_left_is_removed() -> Result<()> {
+        let (_dir, run) = run();
+        run.open(&json!({}))?;
+        let left = run.path().join(format!("{CHECKPOINT}.4242.part"));
+        fs::write(&left, "half")?;
+        run.remove_leftovers();
+        assert!(!left.exists() && run.has(CONFIG));
+        Ok(())
+    }
+
+    #[test]
     fn only_one_process_trains_a_run() -> Result<()> {
         let (_dir, run) = run();
         run.open(&json!({}))?;
+        assert!(!run.is_locked());
         let lock = run.lock()?;
-        assert!(run.lock().unwrap_err().to_string().contains("another process trains"));
+        assert!(run.is_locked() && run.lock().unwrap_err().to_string().contains("another process trains"));
         drop(lock);
+        assert!(!run.is_locked());
         run.lock().map(drop)
     }
 

@@ -8,7 +8,8 @@ use crate::metrics::Spread;
 use crate::record::{RunDir, write_atomically};
 use crate::run::RunResult;
 use anyhow::{Context, Result, bail, ensure};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,12 @@ use std::path::{Path, PathBuf};
 /// When the folder cannot be read.
 pub fn finished_runs(folder: &Path) -> Result<Vec<(RunDir, RunResult)>> {
     let mut runs = Vec::new();
-    let mut folders = vec![folder.to_path_buf()];
+    let (mut folders, mut seen) = (vec![folder.to_path_buf()], HashSet::new());
     while let Some(folder) = folders.pop() {
+        // A link may lead to where we were.
+        if !seen.insert(fs::canonicalize(&folder).unwrap_or_else(|_| folder.clone())) {
+            continue;
+        }
         let run = RunDir::new(&folder);
         match run.result() {
             Ok(Some(result)) => {
@@ -32,9 +37,9 @@ pub fn finished_runs(folder: &Path) -> Result<Vec<(RunDir, RunResult)>> {
         }
         let entries = fs::read_dir(&folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
         for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
             }
         }
     }
@@ -127,6 +132,7 @@ fn position(what: &str, id: &str, known: &[String]) -> Result<usize> {
 /// # Errors
 /// When there are no runs, or the report cannot be written.
 pub fn write(runs: &[(RunDir, RunResult)], out: &Path, command: &str) -> Result<(PathBuf, String)> {
+    let runs = each_once(runs);
     if runs.is_empty() {
         bail!("there are no finished runs to report; train some with `cargo stn reproduce mnist`")
     }
@@ -136,7 +142,7 @@ pub fn write(runs: &[(RunDir, RunResult)], out: &Path, command: &str) -> Result<
     let several = runs.iter().any(|(_, result)| result.experiment != runs[0].1.experiment);
     for experiment in experiments::ALL {
         let of = |run: &&(RunDir, RunResult)| run.1.experiment == experiment.id();
-        let runs: Vec<&(RunDir, RunResult)> = runs.iter().filter(of).collect();
+        let runs: Vec<&(RunDir, RunResult)> = runs.iter().copied().filter(of).collect();
         if !runs.is_empty() {
             let prefix = if several { format!("{}-", experiment.id()) } else { String::new() };
             let (section, tables) = section(experiment, &runs, out, &prefix)?;
@@ -148,6 +154,28 @@ pub fn write(runs: &[(RunDir, RunResult)], out: &Path, command: &str) -> Result<
     let path = out.join("report.md");
     write_atomically(&path, |part| Ok(fs::write(part, text.as_bytes())?))?;
     Ok((path, printed.join("\n")))
+}
+
+/// The runs without copies of one of them, which would count as further seeds.
+fn each_once(runs: &[(RunDir, RunResult)]) -> Vec<&(RunDir, RunResult)> {
+    let mut first: BTreeMap<_, &RunDir> = BTreeMap::new();
+    let mut kept = Vec::with_capacity(runs.len());
+    for run in runs {
+        let (dir, result) = run;
+        let RunResult { experiment, data, model, seed, .. } = result;
+        match first.entry((experiment, Training::of(result), data, model, seed)) {
+            Entry::Vacant(place) => {
+                place.insert(dir);
+                kept.push(run);
+            }
+            Entry::Occupied(other) => crate::warn!(
+                "left out: {} is the same cell and seed as {}",
+                dir.path().display(),
+                other.get().path().display()
+            ),
+        }
+    }
+    kept
 }
 
 /// An experiment's part of the report, and its tables alone.
@@ -197,8 +225,9 @@ fn section(
         writeln!(text, "\nThese runs are scaled down against the paper's {training}, as the last column says.")?;
     }
     text.push_str("\n### Figures\n");
-    for Figure { file, caption } in figures {
-        writeln!(text, "\n![{caption}]({file}.png)\n\n{caption} ([SVG]({file}.svg))")?;
+    for Figure { file, caption, svg } in figures {
+        let svg = if svg { format!(" ([SVG]({file}.svg))") } else { String::new() };
+        writeln!(text, "\n![{caption}]({file}.png)\n\n{caption}{svg}")?;
     }
     for note in left_out {
         writeln!(text, "\nLeft out, {note}")?;
@@ -300,6 +329,31 @@ mod tests {
         let hub = RunResult { data_source: hub, ..test_result("mnist", "R", "cnn", 1, 3.0) };
         let table = table(&DistortedMnist, &[&embedded, &hub])?;
         assert!(table.contains("| R | CNN | 2.50 ± 0.71 |"), "{table}");
+        Ok(())
+    }
+
+    /// A copy of a run, and a folder that is reached by two ways, are no further seeds.
+    #[test]
+    fn a_run_counts_once() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        for folder in ["runs/seed-0", "copy/seed-0", "runs/seed-1"] {
+            let seed = if folder.ends_with('1') { 1 } else { 0 };
+            let run = RunDir::new(home.path().join(folder));
+            run.open(&serde_json::json!({}))?;
+            run.finish(&test_result("mnist", "R", "cnn", seed, 2.0))?;
+        }
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(home.path(), home.path().join("runs/again"))?;
+        let runs = finished_runs(home.path())?;
+        assert_eq!(runs.len(), 3);
+        let seeds: Vec<u64> = each_once(&runs).iter().map(|(_, result)| result.seed).collect();
+        assert_eq!(seeds, [0, 1]);
+        #[cfg(unix)]
+        {
+            let linked = tempfile::tempdir()?;
+            std::os::unix::fs::symlink(home.path().join("runs"), linked.path().join("moved"))?;
+            assert_eq!(finished_runs(linked.path())?.len(), 3, "a linked folder is read");
+        }
         Ok(())
     }
 

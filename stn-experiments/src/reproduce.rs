@@ -301,7 +301,11 @@ fn print_result(prefix: &str, experiment: &dyn Experiment, result: &RunResult, d
 fn next_steps(request: &Request) -> String {
     match request.budget.name.as_str() {
         "paper" => "next: `cargo stn report` on several seeds' runs".into(),
-        "full" => "next: --seeds 0,1,2 for the spread, or --budget paper for the paper's own schedule".into(),
+        "full" => {
+            let paper = request.experiment.budgets().iter().any(|budget| budget.name == "paper");
+            let paper = if paper { ", or --budget paper for the paper's own schedule" } else { "" };
+            format!("next: --seeds 0,1,2 for the spread{paper}")
+        }
         _ => {
             let id = request.experiment.id();
             let look = if id == "mnist" { "; one image through a transformer with `cargo stn look <run>`" } else { "" };

@@ -200,9 +200,10 @@ pub struct Origin<'a> {
 impl RunResult {
     /// Whether it was trained shorter, or with smaller networks, than the paper says; where the paper does not say, than our full schedule.
     pub fn scaled_down(&self) -> bool {
-        let of_paper = experiments::named(&self.experiment).ok().and_then(Experiment::paper_training);
+        let experiment = experiments::named(&self.experiment).ok();
+        let of_paper = experiment.and_then(Experiment::paper_training);
         match self.budget.as_str() {
-            "paper" => false,
+            "paper" => experiment.is_some_and(|experiment| !experiment.has_the_papers_network(self)),
             "full" | "literal" => of_paper.is_some(),
             _ => true,
         }
@@ -263,8 +264,15 @@ impl Run<'_> {
         if let Some(finished) = self.finished.map(|folder| self.dir_in(folder))
             && let Some(result) = finished.result::<RunResult>()?
         {
-            finished.check(&config)?;
-            return Ok(Status::Already(result, finished));
+            let differing = finished.differing(&config)?;
+            if differing.is_empty() {
+                return Ok(Status::Already(result, finished));
+            }
+            crate::warn!(
+                "  {} does not count, it is a run of another configuration:\n    {}",
+                finished.path().display(),
+                differing.join("\n    ")
+            );
         }
         let dir = self.dir();
         dir.open(&config)?;
@@ -272,6 +280,7 @@ impl Run<'_> {
             return Ok(Status::Already(result, dir));
         }
         let _lock = dir.lock()?;
+        dir.remove_leftovers();
         // Another process may have finished it in between.
         if let Some(result) = dir.result::<RunResult>()? {
             return Ok(Status::Already(result, dir));

@@ -211,7 +211,7 @@ pub fn train<T: Task>(
                 state.tally = Tally::default();
             }
             progress.step();
-            let stopped = stop.requested() && !last;
+            let stopped = stop.requested();
             if last || stopped || state.step.is_multiple_of(cadence.checkpoint) {
                 state.seconds += clock.elapsed().as_secs_f64();
                 clock = Instant::now();

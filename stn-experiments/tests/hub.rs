@@ -159,6 +159,26 @@ fn a_cache_of_copies_is_verified_too() {
     assert_eq!(std::fs::read(&file).unwrap(), bytes);
 }
 
+/// A tool that makes no links moves the blob itself into the snapshot: nothing tells its checksum, and it is used as it is.
+#[test]
+fn copies_without_any_blob_are_left_alone() {
+    let (server, cache) = (server(), tempfile::tempdir().unwrap());
+    let hub = server.hub(cache.path());
+    let file = hub.split(&SET, "mnist", "train", false).unwrap().files.remove(0);
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&file, &bytes).unwrap();
+    let blobs = file.ancestors().find(|folder| folder.join("blobs").is_dir()).unwrap().join("blobs");
+    std::fs::remove_dir_all(blobs).unwrap();
+    for offline in [true, false] {
+        assert_eq!(hub.split(&SET, "mnist", "train", offline).unwrap().files, std::slice::from_ref(&file));
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), bytes);
+    std::fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+    let error = hub.split(&SET, "mnist", "train", true).unwrap_err().to_string();
+    assert!(error.contains("must start and end with PAR1"), "{error}");
+}
+
 /// What cannot be kept is told from what cannot be fetched by the cause, which the hub's client must not swallow.
 #[test]
 fn a_cache_that_cannot_be_written_is_the_disks_fault() {

@@ -109,7 +109,7 @@ fn noise(i: usize) -> f64 {
 fn draw_poses(path: &Path) -> Result<()> {
     let point = |i: usize| {
         let applied = 90. * noise(2 * i);
-        PosePoint { applied, recovered: -0.85 * applied + 14. * noise(2 * i + 1), class: i % 10 }
+        PosePoint { applied, recovered: 0.85 * applied + 14. * noise(2 * i + 1), class: i % 10 }
     };
     let points: Vec<PosePoint> = (0..300).map(point).collect();
     let classes: Vec<String> = (0..10).map(|i| format!("digit {i}")).collect();
@@ -122,7 +122,7 @@ fn draw_poses(path: &Path) -> Result<()> {
             note: "Made-up angles; no model was trained for this figure.",
             x_label: "applied rotation (°)",
             y_label: "rotation of the sampling grid (°)",
-            reference: Reference::AntiDiagonal,
+            reference: Reference::Identity,
             classes: &classes,
             points: &points,
         },

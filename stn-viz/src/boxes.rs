@@ -96,7 +96,8 @@ pub fn boxes(path: &Path, figure: &BoxFigure) -> Result<()> {
         bail!("boxes: needs at least one row and one column, got {} and {columns}", figure.rows.len())
     }
     let mut pictures = Vec::with_capacity(figure.rows.len());
-    let (mut label, mut cell) = (0f64, (0f64, 0f64));
+    // A column is as wide as what is written in it.
+    let (mut label, mut written, mut cell) = (0f64, 0f64, (0f64, 0f64));
     for row in figure.rows {
         if row.found.len() != columns {
             bail!("boxes: row {:?} must have {columns} boxes, one a column, got {}", row.label, row.found.len())
@@ -105,10 +106,16 @@ pub fn boxes(path: &Path, figure: &BoxFigure) -> Result<()> {
         let scale = picture.cell(SIDE);
         cell = (cell.0.max(picture.width as f64 * scale), cell.1.max(picture.height as f64 * scale));
         label = label.max(width(row.label, BODY)?);
+        for (_, remark) in row.found {
+            written = written.max(width(remark, SMALL)?);
+        }
         pictures.push((picture, scale));
     }
+    for heading in figure.headings {
+        written = written.max(width(heading, HEADING)?);
+    }
     let label = if label > 0. { label.ceil() + GAP } else { 0. };
-    let (across, down) = (cell.0 + 2. * AROUND + GAP, cell.1 + 2. * AROUND + REMARK_HEIGHT);
+    let (across, down) = ((cell.0 + 2. * AROUND).max(written.ceil()) + GAP, cell.1 + 2. * AROUND + REMARK_HEIGHT);
     let content = (columns as f64 * across - GAP).max(legend_width(&figure.legend)?);
     let sheet_width = label + content + 2. * MARGIN;
     let page = Page::new(figure.title, "", figure.note, sheet_width)?;
@@ -127,7 +134,8 @@ pub fn boxes(path: &Path, figure: &BoxFigure) -> Result<()> {
             let middle = top + (down - REMARK_HEIGHT) / 2.;
             canvas.text(row.label, (MARGIN + label - GAP, middle), Align::Right, BODY, INK)?;
             for (column, (found, remark)) in row.found.iter().enumerate() {
-                let room = Room { corner: (left(column), top), picture, scale: *scale };
+                let around = (across - GAP - picture.width as f64 * scale) / 2. - AROUND;
+                let room = Room { corner: (left(column) + around.floor(), top), picture, scale: *scale };
                 room.draw(canvas, row.truth, found)?;
                 let at = (left(column) + (across - GAP) / 2., top + down - REMARK_HEIGHT / 2. - 1.);
                 canvas.text(remark, at, Align::Centre, SMALL, GREY)?;

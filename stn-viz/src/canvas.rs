@@ -91,7 +91,8 @@ impl<'a> Canvas<'a> {
                 let corners = [(ax + nx, ay + ny), (bx + nx, by + ny), (bx - nx, by - ny), (ax - nx, ay - ny)];
                 self.polygon(&corners, colour)?;
             }
-            if i > 0 && width >= 1. {
+            // The ends of a closed line meet in a joint, too.
+            if width >= 1. && (i > 0 || points.first() == points.last()) {
                 self.disc(pair[0], width / 2., colour)?;
             }
         }

@@ -55,7 +55,7 @@ const LEGEND_HEIGHT: f64 = 22.;
 /// Draws pictures with the outlines of windows, and writes them to `path` (.png or .svg).
 ///
 /// The upper edge of a window is drawn twice as wide as the others. What lies outside of a picture's surroundings is cut off, and a window with a corner that is no
-/// number is left out.
+/// number is left out. How many windows cannot be seen at all the footnote says.
 ///
 /// # Errors
 /// If there are no pictures or columns, a tensor has the wrong shape, a window is of a kind without a name, the extension is neither png nor svg, or the file
@@ -98,7 +98,16 @@ pub fn gallery(path: &Path, figure: &GalleryFigure) -> Result<()> {
     let columns = columns.min(items.len());
     let (across, down) = (cell.0 + 2. * AROUND + GAP, cell.1 + 2. * AROUND + CAPTION_HEIGHT);
     let sheet_width = (columns as f64 * across - GAP).max(legend_width(kinds)?) + 2. * MARGIN;
-    let page = Page::new(figure.title, "", figure.note, sheet_width)?;
+    let unseen = items.iter().flat_map(|item| item.outlines).filter(|outline| !is_seen(outline)).count();
+    let note = match unseen {
+        0 => figure.note.to_string(),
+        _ => format!(
+            "{}{}{unseen} windows lie outside of their pictures",
+            figure.note,
+            if figure.note.is_empty() { "" } else { "; " }
+        ),
+    };
+    let page = Page::new(figure.title, "", &note, sheet_width)?;
     let below = page.top() + items.len().div_ceil(columns) as f64 * down;
     let sheet_height = below + if kinds.is_empty() { GAP } else { LEGEND_HEIGHT } + page.bottom();
 
@@ -140,4 +149,26 @@ pub fn gallery(path: &Path, figure: &GalleryFigure) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Whether a window's surrounding rectangle meets the picture.
+fn is_seen(outline: &Outline) -> bool {
+    let meets = |along: fn(&Point) -> f64| {
+        let least = outline.corners.iter().map(along).fold(f64::INFINITY, f64::min);
+        let most = outline.corners.iter().map(along).fold(f64::NEG_INFINITY, f64::max);
+        least <= 1. && most >= -1.
+    };
+    outline.corners.iter().all(|&corner| is_finite(corner)) && meets(|corner| corner.0) && meets(|corner| corner.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_off_the_picture_is_not_seen() {
+        let square = |x: f64| Outline { corners: [(x, 0.), (x + 1., 0.), (x + 1., 1.), (x, 1.)], kind: 0 };
+        assert!(is_seen(&square(0.)) && is_seen(&square(-1.9)) && !is_seen(&square(-2.1)) && !is_seen(&square(1.1)));
+        assert!(!is_seen(&square(f64::NAN)));
+    }
 }

@@ -21,7 +21,7 @@ impl Mesh {
     pub(crate) fn new(grid: &Tensor, (height, width): (usize, usize), align_corners: bool, what: &str) -> Result<Self> {
         let (rows, columns) = match *grid.dims() {
             [h, w, 2] if h > 0 && w > 0 => (h, w),
-            _ => bail!("warps: {what} must be (H', W', 2), got {:?}", grid.dims()),
+            _ => bail!("{what} must be (H', W', 2), got {:?}", grid.dims()),
         };
         let values = grid.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         let pixel = |xy: &[f64]| (to_pixel(xy[0], width, align_corners), to_pixel(xy[1], height, align_corners));

@@ -16,17 +16,19 @@ pub(crate) struct Picture {
 }
 
 impl Picture {
-    /// Reads (H, W), (1, H, W) or (3, H, W) with values in 0..1; `what` names the tensor in errors.
+    /// Reads (H, W), (1, H, W) or (3, H, W) with values in 0..1, or bytes; `what` names the tensor in errors.
     pub(crate) fn new(tensor: &Tensor, what: &str) -> Result<Self> {
         let (channels, height, width) = match *tensor.dims() {
             [h, w] => (1, h, w),
             [c @ (1 | 3), h, w] => (c, h, w),
-            _ => bail!("warps: {what} must be (H, W), (1, H, W) or (3, H, W), got {:?}", tensor.dims()),
+            _ => bail!("{what} must be (H, W), (1, H, W) or (3, H, W), got {:?}", tensor.dims()),
         };
         if height == 0 || width == 0 {
-            bail!("warps: {what} must have pixels, got {:?}", tensor.dims())
+            bail!("{what} must have pixels, got {:?}", tensor.dims())
         }
-        let values = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let values = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        let values = if tensor.dtype() == DType::U8 { (values / 255.)? } else { values };
+        let values = values.flatten_all()?.to_vec1::<f32>()?;
         let area = height * width;
         let pixel = |i: usize| {
             let pixel: Pixel =

@@ -24,9 +24,10 @@ pub struct PosePoint {
 /// The line on which perfect answers lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reference {
-    /// recovered = applied.
+    /// recovered = applied: both are counted the same way round. A picture that was turned by an angle is upright again where its
+    /// sampling grid is turned by the same angle, since a grid says where the output looks.
     Identity,
-    /// recovered = -applied: the transformer undoes the rotation.
+    /// recovered = -applied: the angles are counted in opposite ways, or the recovered one is by how much the picture itself is turned.
     AntiDiagonal,
 }
 
@@ -68,15 +69,15 @@ const PITCH: f64 = 16.; // of legend lines
 /// use stn_viz::{PoseFigure, PosePoint, Reference, poses};
 ///
 /// let points: Vec<PosePoint> = (-9..=9)
-///     .map(|i| PosePoint { applied: 10. * i as f64, recovered: -9. * i as f64, class: (i + 9) as usize % 2 })
+///     .map(|i| PosePoint { applied: 10. * i as f64, recovered: 9. * i as f64, class: (i + 9) as usize % 2 })
 ///     .collect();
 /// let figure = PoseFigure {
 ///     title: "ST-FCN undoes rotations",
 ///     subtitle: None,
 ///     note: "synthetic",
 ///     x_label: "applied rotation (°)",
-///     y_label: "recovered rotation (°)",
-///     reference: Reference::AntiDiagonal,
+///     y_label: "rotation of the sampling grid (°)",
+///     reference: Reference::Identity,
 ///     classes: &["digit 0", "digit 1"],
 ///     points: &points,
 /// };

@@ -134,6 +134,7 @@ fn draw(canvas: &mut Canvas, picture: &Picture, (x, y): (f64, f64)) -> Result<()
 
 /// The picture with its largest value one.
 fn brightened(picture: &Tensor) -> Result<Tensor> {
-    let largest = picture.flatten_all()?.max(0)?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?;
-    if largest > 0. { picture / largest } else { Ok(picture.clone()) }
+    let picture = picture.to_dtype(candle_core::DType::F64)?;
+    let largest = picture.flatten_all()?.max(0)?.to_scalar::<f64>()?;
+    if largest > 0. { picture / largest } else { Ok(picture) }
 }

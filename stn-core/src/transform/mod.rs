@@ -13,6 +13,9 @@
 //! | [`Projective`] | `h11 h12 h13 h21 h22 h23 h31 h32` | a plane seen in perspective |
 //! | [`ThinPlateSpline`] | `x0 y0 x1 y1 ..` | the smoothest map through K control points |
 //!
+//! [`Filled`] makes of any family one that sees a constant of your own outside the image, [`supersample`](crate::antialias::supersample)
+//! one that shrinks without aliasing.
+//!
 //! The matrices of all but the last can be multiplied with [`compose`] and inverted with [`invert`]; two families can't be
 //! joined to a third, for a [`Transform`] says where the pixels of an output look, not any point.
 //!
@@ -26,6 +29,7 @@ mod affine_grid;
 mod affine_grid_3d;
 mod attention;
 mod compose;
+mod filled;
 mod invert;
 mod projective;
 mod projective_grid;
@@ -40,6 +44,7 @@ pub use affine_grid::affine_grid;
 pub use affine_grid_3d::affine_grid_3d;
 pub use attention::Attention;
 pub use compose::compose;
+pub use filled::Filled;
 pub use invert::invert;
 pub use projective::Projective;
 pub use similarity::Similarity;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 pub(super) fn eval(run: &RunDir, source: SourceArgs) -> Result<()> {
     let experiment = experiments::named(&Config::of(run)?.settings.experiment)?;
     let stored: Option<RunResult> = run.result()?;
-    let Evaluation { draws, other_images } = experiment.evaluate(run, source.source, source.offline)?;
+    let Evaluation { draws, images, other_images } = experiment.evaluate(run, source.source, source.offline)?;
     let spread = Spread::of(&draws).context("the run's budget has no test draws")?;
     if let Some(result) = &stored {
         let RunResult { data, model, seed, .. } = result;
@@ -34,17 +34,36 @@ pub(super) fn eval(run: &RunDir, source: SourceArgs) -> Result<()> {
         crate::say!("on other images than result.json speaks of: {images}");
         return Ok(());
     }
-    match stored {
-        Some(result) if result.error_percent_draws == draws => crate::say!("the same as result.json says"),
-        // Another processor may round otherwise and so decide a few images otherwise.
-        Some(result) if (result.error_percent - spread.mean).abs() < 0.05 => {
-            crate::say!(
-                "result.json says {:.4} %, within what another processor's rounding may change",
-                result.error_percent
-            );
-        }
-        Some(result) => bail!("result.json says {:.4} %, now it is {:.4} %", result.error_percent, spread.mean),
-        None => crate::say!("the run has no result.json to compare with"),
+    let Some(result) = stored else {
+        crate::say!("the run has no result.json to compare with");
+        return Ok(());
+    };
+    let off = (result.error_percent - spread.mean).abs();
+    let says = format!("result.json says {:.4} %", measure.of(result.error_percent));
+    // Less is what a number loses on its way through JSON.
+    if off < 1e-9 {
+        crate::say!("the same as result.json says");
+    } else if off <= tolerance(images) {
+        crate::say!("{says}, within what another processor's rounding may change");
+    } else {
+        bail!("{says}, now it is {:.4} %", shown.mean)
     }
     Ok(())
+}
+
+/// By how many points the error on so many images may differ: another processor may round otherwise and so decide a few images otherwise.
+fn tolerance(images: usize) -> f64 {
+    (3.0 * 100.0 / images.max(1) as f64 + 1e-9).max(0.05)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_images_may_be_decided_otherwise_whatever_the_size_of_the_set() {
+        assert!(tolerance(100) >= 3.0 && tolerance(100) < 4.0);
+        assert!(tolerance(1389) > 2.0 * 100.0 / 1389.0);
+        assert_eq!(tolerance(10_000), 0.05);
+    }
 }

@@ -234,7 +234,7 @@ fn at_least_one(s: &str) -> Result<usize, String> {
 fn command_line() -> String {
     let plain = |arg: &String| arg.chars().all(|c| c.is_alphanumeric() || "-_=./,:@%+".contains(c));
     let quote = |arg: String| if plain(&arg) { arg } else { format!("'{}'", arg.replace('\'', "'\\''")) };
-    let args: Vec<String> = std::env::args().skip(1).map(quote).collect();
+    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| quote(arg.to_string_lossy().into_owned())).collect();
     format!("cargo stn {}", args.join(" "))
 }
 

@@ -216,15 +216,6 @@ pub enum DataSource {
 }
 
 impl DataSource {
-    /// Names the source in a word or two, for footnotes: the full story is in its `Display`.
-    pub fn label(&self) -> String {
-        match self {
-            Self::Hub { repository, .. } => format!("hub {repository}"),
-            Self::Embedded { .. } => "embedded MNIST".into(),
-            Self::Synthetic { what, .. } => format!("SYNTHETIC {what}"),
-        }
-    }
-
     /// Names the images themselves: those of MNIST are the same bits wherever they came from, others are a commit's or of our own making.
     pub fn images(&self) -> String {
         match self {

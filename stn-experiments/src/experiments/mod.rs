@@ -12,13 +12,13 @@ pub mod volume;
 pub use digits::Digits;
 
 use crate::budget::Budget;
-use crate::data::{DataSource, Source};
+use crate::data::{DataSource, Dataset, Source};
 use crate::figures::Figure;
 use crate::metrics::Measure;
 use crate::named::by_id;
 use crate::record::RunDir;
 use crate::reproduce::{Ending, Request};
-use crate::run::RunResult;
+use crate::run::{RunResult, Settings};
 use crate::stop::Stop;
 use anyhow::Result;
 use std::fmt::Debug;
@@ -53,14 +53,23 @@ pub fn named(id: &str) -> Result<&'static dyn Experiment> {
 pub struct Evaluation {
     /// In percent, one value a draw.
     pub draws: Vec<f64>,
+    /// Images of a draw.
+    pub images: usize,
     /// Where the images came from, if they are not those that the run was tested on.
     pub other_images: Option<DataSource>,
 }
 
-impl From<Vec<f64>> for Evaluation {
-    /// On the images that the run was tested on.
-    fn from(draws: Vec<f64>) -> Self {
-        Self { draws, other_images: None }
+impl Evaluation {
+    /// The error of each draw of a test set whose checksum the run's settings hold under `name`.
+    pub(crate) fn of_draws(
+        draws: Vec<f64>,
+        settings: &Settings,
+        name: &str,
+        test: &Dataset,
+        source: DataSource,
+    ) -> Self {
+        let same = settings.details.get(name).is_none_or(|stored| *stored == test.identity());
+        Self { draws, images: test.len(), other_images: (!same).then_some(source) }
     }
 }
 
@@ -99,6 +108,12 @@ pub trait Experiment: Debug + Sync {
 
     /// The paper's error in percent, where it gives one.
     fn paper_error_percent(&self, data: &str, model: &str) -> Option<f64>;
+
+    /// Whether a run's network is as large as the paper's.
+    fn has_the_papers_network(&self, result: &RunResult) -> bool {
+        let _ = result;
+        true
+    }
 
     /// How the paper trained, where it says so: `150,000 steps of 256, SGD`.
     fn paper_training(&self) -> Option<&'static str> {

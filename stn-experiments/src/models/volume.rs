@@ -28,6 +28,7 @@ use candle_nn::VarBuilder;
 use stn_core::localisation::{ConvLocalisation, ConvLocalisationConfig, conv_localisation};
 use stn_core::ops::{GridSampleConfig, Pool2dConfig, avg_pool2d};
 use stn_core::transform::{Affine3d, Transform3d};
+use stn_core::{SpatialTransformer3d, Transformed};
 
 /// The side of the image that is classified.
 pub const PROJECTION_SIDE: usize = 30;
@@ -57,14 +58,12 @@ pub struct VolumePrediction {
 
 /// A network for volumes.
 pub struct VolumeNetwork {
-    transformer: Option<VolumeTransformer>,
+    transformer: Option<SpatialTransformer3d<VolumeLocalisation, Affine3d>>,
     classifier: Cnn,
 }
 
-/// The localisation net and what it is given.
-struct VolumeTransformer {
-    localisation: ConvLocalisation,
-}
+/// The convolutional localisation net on the volume, shrunk.
+struct VolumeLocalisation(ConvLocalisation);
 
 impl VolumeNetwork {
     /// Makes a model's network; variables under `transformer` and `classifier`.
@@ -75,7 +74,11 @@ impl VolumeNetwork {
         let classifier = cnn(PROJECTION_SIDE, model.width(), vb.pp("classifier"))?;
         let transformer = match model {
             VolumeModel::Cnn => None,
-            VolumeModel::StCnn => Some(VolumeTransformer::new(vb.pp("transformer"))?),
+            VolumeModel::StCnn => {
+                let out = (SLICES, PROJECTION_SIDE, PROJECTION_SIDE);
+                let net = VolumeLocalisation::new(vb.pp("transformer"))?;
+                Some(SpatialTransformer3d::new(net, Affine3d, out, GridSampleConfig::new(true)))
+            }
         };
         Ok(Self { transformer, classifier })
     }
@@ -88,7 +91,7 @@ impl VolumeNetwork {
     /// # Errors
     /// When the volumes have another size.
     pub fn forward(&self, volumes: &Tensor) -> Result<VolumePrediction> {
-        let (n, d, h, w) = volumes.dims4()?;
+        let (_, d, h, w) = volumes.dims4()?;
         if [d, h, w] != [VOLUME_SIDE; 3] {
             bail!(
                 "volume network: volumes must be (N, {VOLUME_SIDE}, {VOLUME_SIDE}, {VOLUME_SIDE}), got {:?}",
@@ -101,10 +104,8 @@ impl VolumeNetwork {
                 (avg_pool2d(&flat, Pool2dConfig::new(2))?, None)
             }
             Some(transformer) => {
-                let theta = transformer.theta(volumes)?;
-                let out = (SLICES, PROJECTION_SIDE, PROJECTION_SIDE);
-                let warped = Affine3d.warp(&volumes.unsqueeze(1)?, &theta, out, GridSampleConfig::new(true))?;
-                let warped = warped.reshape((n, SLICES, PROJECTION_SIDE, PROJECTION_SIDE))?;
+                let Transformed { output, theta } = transformer.transform(&volumes.unsqueeze(1)?, true)?;
+                let warped = output.squeeze(1)?;
                 let share = VOLUME_SIDE as f32 / (SLICES * THICKNESS) as f32;
                 (mix_slices(&warped, &[share; SLICES], 1)?, Some(theta))
             }
@@ -113,21 +114,24 @@ impl VolumeNetwork {
     }
 }
 
-impl VolumeTransformer {
+impl VolumeLocalisation {
     fn new(vb: VarBuilder) -> Result<Self> {
         let cfg = ConvLocalisationConfig { hidden: 32, downsample: 1, ..Default::default() };
         let shape = (SLICES, PROJECTION_SIDE, PROJECTION_SIDE);
-        Ok(Self { localisation: conv_localisation(shape, &Affine3d.identity(), cfg, vb)? })
+        Ok(Self(conv_localisation(shape, &Affine3d.identity(), cfg, vb)?))
     }
+}
 
-    fn theta(&self, volumes: &Tensor) -> Result<Tensor> {
-        let shrunk = avg_pool2d(volumes, Pool2dConfig::new(VOLUME_SIDE / PROJECTION_SIDE))?;
+impl Module for VolumeLocalisation {
+    /// (N, 1, 60, 60, 60) -> theta (N, 12).
+    fn forward(&self, volumes: &Tensor) -> Result<Tensor> {
+        let shrunk = avg_pool2d(&volumes.squeeze(1)?, Pool2dConfig::new(VOLUME_SIDE / PROJECTION_SIDE))?;
         let thick = VOLUME_SIDE / SLICES;
         let mut means = [0.0; SLICES * VOLUME_SIDE];
         for (to, row) in means.chunks_exact_mut(VOLUME_SIDE).enumerate() {
             row[to * thick..(to + 1) * thick].fill(1.0 / thick as f32);
         }
-        self.localisation.forward(&mix_slices(&shrunk, &means, SLICES)?)
+        self.0.forward(&mix_slices(&shrunk, &means, SLICES)?)
     }
 }
 

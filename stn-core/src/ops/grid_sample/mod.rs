@@ -95,6 +95,13 @@ impl GridSampleConfig {
 ///
 /// The equivalent of PyTorch's `torch.nn.functional.grid_sample` for images: its modes, its paddings, both its conventions.
 ///
+/// | `F.grid_sample(x, g, ..)` | here |
+/// |---|---|
+/// | `align_corners=False`, PyTorch's default | `GridSampleConfig::new(false)` |
+/// | `align_corners=True` | `GridSampleConfig::new(true)` |
+/// | `mode="nearest"` | [`.interpolation(Interpolation::Nearest)`](Interpolation) |
+/// | `padding_mode="border"` | [`.padding(Padding::Border)`](Padding) |
+///
 /// # Shapes
 /// - `input`: (B, C, H, W), any strides; it is never copied, also where it is broadcast.
 /// - `grid`: (B * k, H', W', 2), last dimension **(x, y)**, -1 to 1 across the input. Grids i * k .. (i + 1) * k sample image i, so
@@ -143,6 +150,21 @@ impl GridSampleConfig {
 /// assert_eq!(value.flatten_all()?.to_vec1::<f32>()?, [3.5]);
 /// let nearest = grid_sample(&image, &centre, cfg.interpolation(Interpolation::Nearest))?;
 /// assert_eq!(nearest.flatten_all()?.to_vec1::<f32>()?, [2.0]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Both gradients, by Candle's `backward`: the point half way between 2 and 5, and the middle two of six pixels.
+/// ```
+/// use candle_core::{Device, Var};
+/// use stn_core::ops::{GridSampleConfig, grid_sample};
+/// # fn main() -> candle_core::Result<()> {
+/// let image = Var::new(&[[[[1f32, 2., 3.], [4., 5., 6.]]]], &Device::Cpu)?;
+/// let grid = Var::new(&[[[[0f32, 0.]]]], &Device::Cpu)?;
+/// let gradients = grid_sample(&image, &grid, GridSampleConfig::new(true))?.sum_all()?.backward()?;
+/// let of = |var: &Var| gradients.get(var).expect("a gradient").flatten_all()?.to_vec1::<f32>();
+/// assert_eq!(of(&image)?, [0.0, 0.5, 0.0, 0.0, 0.5, 0.0]);
+/// assert_eq!(of(&grid)?, [1.0, 1.5]); // a whole step of x, from -1 to 0, is one pixel; of y, half a one
 /// # Ok(())
 /// # }
 /// ```

@@ -22,6 +22,7 @@ mod watch;
 use super::stand_in::is_of_the_disk;
 pub(super) use shards::shards_in;
 use shards::{is_complete, shard};
+use verify::{Copies, verify};
 use watch::{Watch, within};
 
 /// Says what a repository holds.
@@ -148,7 +149,7 @@ impl Hub {
     pub fn file(&self, repository: &Repository, name: &str, offline: bool) -> Result<Fetched> {
         let place = format!("{} {name}", repository.id);
         if let Some((path, commit)) = self.cached(repository, name) {
-            match verify::verify(&path, &self.blobs(repository), None) {
+            match verify(&path, &self.blobs(repository), None, Copies::Taken) {
                 Ok(()) => return Ok(Fetched { files: vec![path], commit }),
                 Err(error) if offline => {
                     bail!("{place}: the cached file is spoilt: {error:#}; fetch it again without --offline")
@@ -187,7 +188,7 @@ impl Hub {
             });
             watch.finish();
             let verified = match got? {
-                Ok(path) => verify::verify(&path, &self.blobs(repository), watch.size())
+                Ok(path) => verify(&path, &self.blobs(repository), watch.size(), Copies::Refused)
                     .inspect_err(|_| verify::remove(&path))
                     .context("not the file that the hub announced"),
                 Err(error) => Err(self.plain(error)),

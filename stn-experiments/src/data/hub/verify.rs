@@ -15,13 +15,13 @@ use crate::data::hex;
 
 /// Checks hash, size and, of a parquet file, the magic at both ends.
 ///
-/// Where links are not available the cache holds copies that do not say their blob; then a blob of the file's own hash must exist.
-/// Small files that the hub keeps in git have another etag: of these only size and magic are checked.
+/// Where links are not available the cache holds copies that do not say their blob; then a blob of the file's own hash must exist, or,
+/// of `copies` that another tool put there, it is as it is: of these only size and magic are checked, as of small files that the hub keeps in git.
 ///
 /// # Errors
 ///
 /// When something differs (what, expected, got), or the file cannot be read.
-pub(super) fn verify(path: &Path, blobs: &Path, size: Option<u64>) -> Result<()> {
+pub(super) fn verify(path: &Path, blobs: &Path, size: Option<u64>, copies: Copies) -> Result<()> {
     let mut file = File::open(path).context("cannot open the file")?;
     let (sha256, length, start) = hash(&mut file).context("cannot read the file")?;
     let got = format!("{length} bytes{start}");
@@ -35,6 +35,7 @@ pub(super) fn verify(path: &Path, blobs: &Path, size: Option<u64>) -> Result<()>
     match etag {
         Some(etag) if is_sha256(&etag) => ensure!(sha256 == etag, "sha256 must be {etag}, got {sha256} ({got})"),
         Some(_) => {}
+        None if copies == Copies::Taken && !has_blobs(blobs) => {}
         None => {
             ensure!(blobs.join(&sha256).exists(), "sha256 must be that of a blob in the cache, got {sha256} ({got})")
         }
@@ -51,6 +52,19 @@ pub(super) fn verify(path: &Path, blobs: &Path, size: Option<u64>) -> Result<()>
         ensure!(whole, "a parquet file must start and end with PAR1, got {got}");
     }
     Ok(())
+}
+
+/// Whether a file counts that is neither a link to a blob nor has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copies {
+    /// Where no file of the repository has a blob: a tool that makes no links put them there, and nothing tells their checksum.
+    Taken,
+    /// No: it was fetched by us.
+    Refused,
+}
+
+fn has_blobs(blobs: &Path) -> bool {
+    fs::read_dir(blobs).is_ok_and(|mut blobs| blobs.next().is_some())
 }
 
 /// Removes a file of a snapshot and the blob that it links to, as far as they are there.

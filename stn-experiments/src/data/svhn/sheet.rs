@@ -50,7 +50,8 @@ pub fn sheet(hub: &Hub, source: Source, offline: bool, side: usize, count: usize
     }
     let items: Vec<GalleryItem> =
         drawn.iter().map(|(image, outlines)| GalleryItem { image, outlines, caption: "" }).collect();
-    let title = format!("The first {} test numbers, crops of {side} px", items.len());
+    let synthetic = if what.starts_with("SYNTHETIC") { "SYNTHETIC " } else { "" };
+    let title = format!("The first {} {synthetic}test numbers, crops of {side} px", items.len());
     let kinds = ["the box of a digit"];
     gallery(
         path,

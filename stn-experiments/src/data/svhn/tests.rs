@@ -134,13 +134,18 @@ fn synthetic_numbers_are_pinned_and_of_the_right_digits() -> Result<()> {
         let Scene { image, digits: boxes } = scene(&digits, 1, i as u64);
         assert_eq!(numbers.get(i).1, labels(boxes.iter().map(|digit| digit.class)));
         // Every digit lies in the image and in its window, even the widest.
-        let window = Frame::around(&boxes).unwrap().window(128);
+        let number = Frame::around(&boxes).unwrap();
+        let window = number.window(128);
         for digit in &boxes {
             let (right, bottom) = (digit.left + digit.width, digit.top + digit.height);
             assert!(digit.left >= 0 && digit.top >= 0);
             assert!(right as u32 <= image.width() && bottom as u32 <= image.height());
             assert!(f64::from(digit.left) > window.left && f64::from(right) < window.left + window.width);
         }
+        // The number is in the middle, to a pixel and what the scene's size is rounded by.
+        let across = number.left + number.width / 2.0 - f64::from(image.width()) / 2.0;
+        let down = number.top + number.height / 2.0 - f64::from(image.height()) / 2.0;
+        assert!(across.abs() <= 1.5 && down.abs() <= 1.5, "number {i} is {across}, {down} pixels from the middle");
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use candle_core::Tensor;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// An encoder, and what the records say of it.
 pub(super) struct TrainedEncoder {
@@ -48,16 +49,28 @@ pub(super) fn encoder(request: &Request, mnist: &Mnist, stop: &Stop) -> Result<O
                 crate::say!(
                     "The encoder is the CNN on R of `cargo stn reproduce mnist`. It is trained first (another one: --encoder RUN)."
                 );
-                let digits = Digits::new(mnist.clone(), &budget)?;
-                if let Status::Interrupted { step } = mnist::perform(&run, &digits, stop)? {
-                    crate::say!("\nStopped after {step} of the encoder's {} steps; nothing is lost.", budget.steps);
-                    return Ok(None);
-                }
+                wait_for_another_process(&run.dir());
+            }
+            // One that is there is left as it is, if it is of these settings.
+            let digits = Digits::new(mnist.clone(), &budget)?;
+            if let Status::Interrupted { step } = mnist::perform(&run, &digits, stop)? {
+                crate::say!("\nStopped after {step} of the encoder's {} steps; nothing is lost.", budget.steps);
+                return Ok(None);
             }
             run.dir()
         }
     };
     load(&dir).map(Some)
+}
+
+/// Shards that begin together share one encoder: the first trains it, the others wait. Ctrl-C ends the wait, and the program.
+fn wait_for_another_process(dir: &RunDir) {
+    if dir.is_locked() {
+        crate::say!("Another process trains it in {}: waiting for that.", dir.path().display());
+    }
+    while dir.is_locked() {
+        std::thread::sleep(Duration::from_secs(2));
+    }
 }
 
 /// Refuses finished runs of another encoder before one is trained that they would not count beside.

@@ -46,11 +46,11 @@ pub(super) fn windows(folder: &Path, run: &RunDir, result: &RunResult) -> Result
     for (image, place) in places.iter().take(SHOWN).enumerate() {
         let truth = Frame::of_digit([place[0] as usize, place[1] as usize]);
         let of_step = |&i: &usize| {
-            let window = Frame::of_window(&course[i].2[image]);
-            (window, format!("IoU {:.2}", window.iou(&truth)))
+            let window = Frame::of_window(course[i].2.get(image).context("a line of the metrics has too few windows")?);
+            Ok((window, format!("IoU {:.2}", window.iou(&truth))))
         };
         pictures.push((images.i(image)?, truth));
-        found.push(chosen.iter().map(of_step).collect::<Vec<_>>());
+        found.push(chosen.iter().map(of_step).collect::<Result<Vec<_>>>()?);
     }
     let found: Vec<Vec<(BoxFrame, &str)>> =
         found.iter().map(|row| row.iter().map(|(window, iou)| ((*window).into(), iou.as_str())).collect()).collect();

@@ -120,7 +120,8 @@ impl Experiment for Colocalisation {
         let vars = SeededVarMap::new(settings.seed);
         let localiser = localiser(vars.var_builder(DType::F32, &Device::Cpu).pp("transformer"))?;
         load_weights(run, &vars)?;
-        Ok(vec![trial::missed_percent(&trial::overlaps(&localiser, &scenes)?)].into())
+        let missed = trial::missed_percent(&trial::overlaps(&localiser, &scenes)?);
+        Ok(Evaluation { draws: vec![missed], images: SCENES, other_images: None })
     }
 
     fn protocol(&self) -> &'static str {

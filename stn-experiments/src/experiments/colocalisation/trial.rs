@@ -23,7 +23,7 @@ use crate::experiments::classification::image_tensor;
 use crate::models::colocalisation::{Encoder, Localiser, SCENE_SIDE, WINDOW_SIDE};
 use crate::run::Trial;
 use crate::train::{Loss, Task};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
@@ -97,14 +97,19 @@ impl ColocalisationTrial {
     /// A run of the budget's steps; every pair of a batch of images is compared. The encoder is scaled by random windows of the images.
     ///
     /// # Errors
-    /// When the encoder has no use for such windows.
+    /// When the encoder has no use for such windows, or a batch has no pair or more than all images.
     pub fn new(localiser: Localiser, encoder: &Encoder, scenes: Scenes, budget: &Budget, seed: u64) -> Result<Self> {
         let all: Vec<u32> = (0..SCENES as u32).collect();
         let windows =
             (0..SCALED_BY).map(|i| random_windows(&scenes, &all, &mut rng(seed, Purpose::Windows, u64::MAX, i)));
         let windows: Vec<u8> = windows.flatten().collect();
         let encoder = encoder.scaled_by(&image_tensor(&windows, (1, WINDOW_SIDE, WINDOW_SIDE))?)?;
-        let (batch, steps, literal) = (budget.batch.min(SCENES), budget.steps, false);
+        ensure!(
+            (2..=SCENES).contains(&budget.batch),
+            "co-localisation compares pairs of {SCENES} images: a step needs 2 to {SCENES} of them, got --batch {}",
+            budget.batch
+        );
+        let (batch, steps, literal) = (budget.batch, budget.steps, false);
         Ok(Self { localiser, encoder, scenes, batch, steps, seed, literal })
     }
 

@@ -5,7 +5,7 @@ use super::evaluation::{Window, class_name, windows};
 use super::samples::images;
 use crate::data::Hub;
 use crate::data::birds::{BirdSet, Birds};
-use crate::figures::{Figure, both, note};
+use crate::figures::{Figure, note, png};
 use crate::models::birds::BirdModel;
 use crate::record::RunDir;
 use crate::run::{Config, RunResult, SAMPLES_FILE};
@@ -89,7 +89,7 @@ impl Sheet<'_> {
             file += PRIVATE_FILE;
         }
         let figure = GalleryFigure { title: &title, note: &note, kinds: &kinds, columns, side, items: &items };
-        both(self.folder, file, format!("{title}."), |path| gallery(path, &figure)).map(Some)
+        png(self.folder, file, format!("{title}."), |path| gallery(path, &figure)).map(Some)
     }
 
     fn names(&self) -> Vec<String> {
@@ -147,9 +147,16 @@ impl Sheet<'_> {
             let [x, y] = mean.centre;
             let mut outline = outlines(&[mean]);
             outline.iter_mut().for_each(|outline| outline.kind = window);
-            items.push((map, outline, format!("mean centre ({x:+.2}, {y:+.2})")));
+            let outside = of_window.iter().filter(|window| window.centre.iter().any(|v| v.abs() > 1.0)).count();
+            let outside = match outside {
+                0 => String::new(),
+                _ => format!(", {:.0} % outside, at the edge here", 100.0 * outside as f64 / images as f64),
+            };
+            items.push((map, outline, format!("mean centre ({x:+.2}, {y:+.2}){outside}")));
         }
-        let title = format!("where its windows' centres lie on {images} test images, and the mean window");
+        let title = format!(
+            "where its windows' centres lie on {images} test images (darker: more often, by the root), and the mean window"
+        );
         self.draw("heat", &title, false, 4, 160., &items)
     }
 

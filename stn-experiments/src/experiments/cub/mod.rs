@@ -136,6 +136,12 @@ impl Experiment for FineGrainedBirds {
         Ok(Ending::Complete)
     }
 
+    fn has_the_papers_network(&self, result: &RunResult) -> bool {
+        let backbone = result.details.get("backbone").and_then(|backbone| backbone.as_str());
+        backbone == Some(BackboneKind::BnInception.id())
+            && result.data.parse().is_ok_and(|of: Setting| !of.is_synthetic())
+    }
+
     fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Evaluation> {
         let (settings, network) = load(run)?;
         let setting: Setting = settings.data.parse()?;
@@ -150,7 +156,7 @@ impl Experiment for FineGrainedBirds {
         let found = Answers::of(&network, &test, setting.crop())?;
         crate::say!("{} test images from {from}", test.len());
         let same = test.identity()? == settings.test_identity;
-        Ok(Evaluation { draws: vec![found.error_percent()], other_images: (!same).then_some(from) })
+        Ok(Evaluation { draws: vec![found.error_percent()], images: test.len(), other_images: (!same).then_some(from) })
     }
 
     fn protocol(&self) -> &'static str {

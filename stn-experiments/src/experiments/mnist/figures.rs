@@ -54,7 +54,7 @@ pub(super) fn transforms(folder: &Path, run: &RunDir, result: &RunResult) -> Res
             subtitle: Some(&subtitle),
             note: &note,
             x_label: "applied rotation (degrees, counter-clockwise)",
-            y_label: "rotation of the sampling grid (degrees)",
+            y_label: "rotation of the sampling grid (degrees, counter-clockwise)",
             reference: Reference::Identity,
             classes: &classes,
             points: &points,

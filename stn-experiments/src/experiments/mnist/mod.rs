@@ -78,8 +78,11 @@ impl Experiment for DistortedMnist {
 
     fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Evaluation> {
         let (settings, network) = load(run)?;
-        let test = Mnist::load(source, offline)?.test;
-        Ok(test_error_percent(&network, settings.data.parse()?, &test, settings.budget.test_draws)?.into())
+        let Mnist { test, source, .. } = Mnist::load(source, offline)?;
+        let data: Distortion = settings.data.parse()?;
+        let draws = test_error_percent(&network, data, &test, settings.budget.test_draws)?;
+        let (first, _) = distorted_set(data, &test, TEST_SEED, 0)?;
+        Ok(Evaluation::of_draws(draws, &settings, "distorted_test_identity", &first, source))
     }
 
     fn protocol(&self) -> &'static str {

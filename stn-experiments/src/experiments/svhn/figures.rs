@@ -1,7 +1,8 @@
 //! What the transformers of a run look at, what the last of them does to feature maps, and what was read wrongly.
 
+use crate::data::DataSource;
 use crate::data::svhn::NONE;
-use crate::figures::{Figure, both, note};
+use crate::figures::{Figure, note, png};
 use crate::models::svhn::SvhnModel;
 use crate::record::RunDir;
 use crate::run::{RunResult, SAMPLES_FILE};
@@ -18,7 +19,11 @@ pub(super) fn all(folder: &Path, run: &RunDir, result: &RunResult) -> Result<Vec
         return Ok(Vec::new());
     }
     let samples = run.load_tensors(SAMPLES_FILE)?;
-    let name = format!("{} on {} px", result.model.parse::<SvhnModel>()?.label(), result.data);
+    let numbers = match &result.data_source {
+        DataSource::Synthetic { .. } => "SYNTHETIC numbers, not SVHN,",
+        _ => "SVHN,",
+    };
+    let name = format!("{} on {numbers} {} px", result.model.parse::<SvhnModel>()?.label(), result.data);
     let sheet = Sheet { folder, samples: &samples, name, result };
     let figures = [sheet.windows()?, sheet.maps()?, sheet.failures()?];
     Ok(figures.into_iter().flatten().collect())
@@ -42,7 +47,7 @@ impl Sheet<'_> {
         let (title, note) = (format!("{}: {title}", self.name), note(self.result));
         let figure = GalleryFigure { title: &title, note: &note, kinds, columns, side: 100., items: &items };
         let file = format!("{budget}-{data}-{model}-seed-{seed}-{file}");
-        both(self.folder, file, format!("{title}."), |path| gallery(path, &figure)).map(Some)
+        png(self.folder, file, format!("{title}."), |path| gallery(path, &figure)).map(Some)
     }
 
     /// The windows of all transformers and of their product, on the image: the paper's figure (b) of Table 2.
@@ -94,7 +99,7 @@ impl Sheet<'_> {
                 }
             }
         }
-        let title = "what goes into its last transformer and what comes out";
+        let title = "what goes into its last transformer and what comes out, each channel from its least to its largest value before";
         self.draw("maps", title, &[], channels, &items)
     }
 
@@ -110,7 +115,7 @@ impl Sheet<'_> {
             let caption = format!("{}, read as {}", digits(label), digits(read));
             items.push((shown(&images.i(i)?)?, Vec::new(), caption));
         }
-        self.draw("failures", "what it reads wrongly among the first 1,000 test images", &[], 8, &items)
+        self.draw("failures", "the first test images that it reads wrongly", &[], 8, &items)
     }
 }
 

@@ -141,7 +141,11 @@ impl Experiment for HouseNumbers {
         let score = Score::of(&network, &test)?;
         crate::say!("{} test numbers from {from}: {score}", test.len());
         let same = test.identity() == settings.test_identity;
-        Ok(Evaluation { draws: vec![score.sequence_error_percent], other_images: (!same).then_some(from) })
+        Ok(Evaluation {
+            draws: vec![score.sequence_error_percent],
+            images: test.len(),
+            other_images: (!same).then_some(from),
+        })
     }
 
     fn protocol(&self) -> &'static str {

@@ -27,7 +27,12 @@ pub(super) fn learned_projections(folder: &Path, run: &RunDir, result: &RunResul
     let labels = get("label")?.to_vec1::<u8>()?;
     let mut rows = Vec::with_capacity(labels.len());
     for (i, label) in labels.iter().enumerate() {
-        let pictures = COLUMNS.iter().map(|(_, _, name)| Ok(get(name)?.i(i)?)).collect::<Result<Vec<Tensor>>>()?;
+        let picture = |(_, _, name): &(&str, &str, &str)| match (*name, get(name)?.i(i)?) {
+            // Its rows are z: turned, what is up in front is up here.
+            ("side", picture) => Ok(picture.t()?.contiguous()?),
+            (_, picture) => Ok(picture),
+        };
+        let pictures = COLUMNS.iter().map(picture).collect::<Result<Vec<Tensor>>>()?;
         rows.push((format!("digit {label}"), pictures));
     }
     let pictures: Vec<Vec<&Tensor>> = rows.iter().map(|(_, pictures)| pictures.iter().collect()).collect();

@@ -80,7 +80,11 @@ impl Experiment for DigitsInVolumes {
 
     fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Evaluation> {
         let (settings, network) = load(run)?;
-        Ok(trial::test_error_percent(&network, &Mnist::load(source, offline)?.test, settings.budget.test_draws)?.into())
+        let Mnist { test, source, .. } = Mnist::load(source, offline)?;
+        let draws = trial::test_error_percent(&network, &test, settings.budget.test_draws)?;
+        let (first, _) = volume_set(&test, 0..IDENTIFIED.min(test.len()), TEST_SEED, 0)?;
+        let evaluation = Evaluation::of_draws(draws, &settings, "first_test_volumes_identity", &first, source);
+        Ok(Evaluation { images: test.len(), ..evaluation })
     }
 
     fn protocol(&self) -> &'static str {
