@@ -81,13 +81,10 @@ impl<T> Supersampled<T> {
         self.r
     }
 
-    /// The finer output: with `align_corners`, every r-th of its points is one of the coarse output's.
-    fn fine_side(&self, side: usize, align_corners: bool) -> usize {
-        match side {
-            0 => 0,
-            side if align_corners => (side - 1) * self.r + 1,
-            side => side * self.r,
-        }
+    /// The finer output's sides: with `align_corners`, every r-th of its points is one of the coarse output's.
+    fn fine_size(&self, (height, width): (usize, usize), cfg: GridSampleConfig) -> (usize, usize) {
+        let fine = |side: usize| if cfg.align_corners { (side - 1) * self.r + 1 } else { side * self.r };
+        (fine(height), fine(width))
     }
 
     /// The mean over the squares of the coarse output's pixels; with `align_corners`, their parts inside.
@@ -143,8 +140,22 @@ impl<T: Transform> Transform for Supersampled<T> {
         if self.r == 1 || out_size.0 == 0 || out_size.1 == 0 {
             return self.transform.warp(input, theta, out_size, cfg);
         }
-        let fine = |side| self.fine_side(side, cfg.align_corners);
-        let fine = self.transform.warp(input, theta, (fine(out_size.0), fine(out_size.1)), cfg)?;
+        let fine = self.transform.warp(input, theta, self.fine_size(out_size, cfg), cfg)?;
+        self.mean(&fine, cfg.align_corners)
+    }
+
+    fn warp_filled(
+        &self,
+        input: &Tensor,
+        theta: &Tensor,
+        out_size: (usize, usize),
+        fill: &Tensor,
+        cfg: GridSampleConfig,
+    ) -> Result<Tensor> {
+        if self.r == 1 || out_size.0 == 0 || out_size.1 == 0 {
+            return self.transform.warp_filled(input, theta, out_size, fill, cfg);
+        }
+        let fine = self.transform.warp_filled(input, theta, self.fine_size(out_size, cfg), fill, cfg)?;
         self.mean(&fine, cfg.align_corners)
     }
 }

@@ -113,8 +113,8 @@ pub fn conv_norm(
     norm: VarBuilder,
 ) -> Result<ConvNorm> {
     let groups = cfg.conv.groups;
-    if groups == 0 || !in_channels.is_multiple_of(groups) {
-        bail!("conv_norm: the groups must divide the channels, got {in_channels} in {groups} groups")
+    if groups == 0 || !in_channels.is_multiple_of(groups) || !out_channels.is_multiple_of(groups) {
+        bail!("conv_norm: the groups must divide the channels, got {in_channels} to {out_channels} in {groups} groups")
     }
     let constant = |name: &str, value: f64| norm.get_with_hints(out_channels, name, Init::Const(value));
     let bias = |vb: &VarBuilder| vb.get_with_hints(out_channels, "bias", Init::Const(0.0));

@@ -62,6 +62,8 @@ pub struct Dropout {
 ///
 /// # Example
 ///
+/// The masks are those of the generator's step, which the training loop has to set: left alone, every step drops the same.
+///
 /// ```
 /// use candle_core::{DType, Device, ModuleT, Tensor};
 /// use stn_core::dropout::{DropoutRng, dropout};

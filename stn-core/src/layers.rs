@@ -88,8 +88,11 @@ fn kernels(
     cfg: Conv2dConfig,
     vb: VarBuilder,
 ) -> Result<(Tensor, Tensor)> {
-    if cfg.groups == 0 || !in_channels.is_multiple_of(cfg.groups) {
-        candle_core::bail!("conv2d: the groups must divide the channels, got {in_channels} in {} groups", cfg.groups)
+    if cfg.groups == 0 || !in_channels.is_multiple_of(cfg.groups) || !out_channels.is_multiple_of(cfg.groups) {
+        candle_core::bail!(
+            "conv2d: the groups must divide the channels, got {in_channels} to {out_channels} in {} groups",
+            cfg.groups
+        )
     }
     let shape = (out_channels, in_channels / cfg.groups, kernel, kernel);
     Ok((vb.get_with_hints(shape, "weight", HE_UNIFORM)?, vb.get_with_hints(out_channels, "bias", Init::Const(0.0))?))

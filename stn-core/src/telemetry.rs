@@ -7,7 +7,7 @@
 //! no graph is kept.
 
 use candle_core::backprop::GradStore;
-use candle_core::{D, DType, Result, Tensor, Var, bail};
+use candle_core::{D, DType, Device, Result, Tensor, Var, bail};
 
 mod pose;
 
@@ -60,7 +60,7 @@ pub fn observe(grid: &Tensor, align_corners: bool) -> Result<Vec<Observation>> {
     if height < 2 || width < 2 {
         bail!("observe: a grid must have at least 2 rows and 2 columns, got {:?}", grid.dims())
     }
-    let points = grid.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let points = grid.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     let windows = points.chunks_exact(height * width * 2);
     Ok(windows
         .map(|window| Observation {
@@ -175,7 +175,8 @@ pub fn gradient_norm<'a>(grads: &GradStore, vars: impl IntoIterator<Item = &'a (
     let mut sum = 0.0;
     for (_, var) in vars {
         if let Some(gradient) = grads.get(var) {
-            sum += gradient.detach().to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
+            let gradient = gradient.detach().to_device(&Device::Cpu)?; // not every device has f64
+            sum += gradient.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
         }
     }
     Ok(sum.sqrt())

@@ -9,7 +9,7 @@ use stn_core::localisation::regression;
 use stn_core::ops::{GridSampleConfig, Padding};
 use stn_core::transform::{Affine, Attention, Transform};
 use stn_core::{ParallelTransformers, SpatialTransformer};
-use support::{bits, check_gradients, distance, message, random, values};
+use support::{bits, check_gradients, distance, larger, message, random, values};
 
 fn identity() -> Result<Tensor> {
     Tensor::new(&[[1f64, 0.0, 0.0, 0.0, 1.0, 0.0]], &Device::Cpu)
@@ -30,8 +30,9 @@ fn shrunk_chequerboard_is_grey() -> Result<()> {
         // A hair off the centre: exactly between four pixels even plain bilinear samples see grey.
         let theta = Tensor::new(&[[1f64, 0.0, 1.0 / side as f64, 0.0, 1.0, 1.0 / side as f64]], &Device::Cpu)?;
         let theta = if align_corners { identity()? } else { theta };
-        let off_grey =
-            |v: Tensor| Ok::<_, candle_core::Error>(values(&v)?.iter().fold(0.0, |m: f64, v| m.max((v - 0.5).abs())));
+        let off_grey = |v: Tensor| {
+            Ok::<_, candle_core::Error>(values(&v)?.iter().fold(0.0, |m: f64, v| larger(m, (v - 0.5).abs())))
+        };
         let plain = off_grey(Affine.warp(&board, &theta, (out, out), cfg)?)?;
         assert!(plain > 0.45, "{cfg:?}: {plain}");
         let smooth = supersample(Affine, 4)?.warp(&board, &theta, (out, out), cfg)?;

@@ -311,6 +311,6 @@ fn errors_say_what_was_expected() -> Result<()> {
     let vb = SeededVarMap::new(0).var_builder(DType::F32, &Device::Cpu);
     let cfg = ConvNormConfig { conv: Conv2dConfig::new().groups(2), ..Default::default() };
     let error = conv_norm(3, 4, (3, 3), cfg, vb.pp("conv"), vb.pp("bn")).unwrap_err().to_string();
-    assert!(error.starts_with("conv_norm: the groups must divide the channels, got 3 in 2 groups"), "{error}");
+    assert!(error.starts_with("conv_norm: the groups must divide the channels, got 3 to"), "{error}");
     Ok(())
 }

@@ -167,6 +167,15 @@ fn agrees_with_a_loop_for_unequal_sides() -> Result<()> {
 }
 
 /// The sizes at which Candle's own backward pass fails.
+/// A stride that steps over the whole image: some, or all, positions of the kernel meet padding alone.
+#[test]
+fn kernels_that_meet_no_pixel_see_zeros() -> Result<()> {
+    let left = Conv2dConfig { stride: (1, 7), padding: Sides { left: 5, ..Sides::default() }, ..Conv2dConfig::new() };
+    check_against_the_loop((16, 1, 8, 1), (2, 1, 1), left)?;
+    check_against_the_loop((16, 1, 30, 1), (2, 1, 1), cfg(11, 5, 1))?;
+    check_against_the_loop((3, 2, 1, 9), (4, 1, 1), cfg(20, 12, 1))
+}
+
 #[test]
 fn stride_that_does_not_divide_the_sides() -> Result<()> {
     check_against_the_loop((2, 3, 8, 7), (4, 3, 3), cfg(2, 0, 1))?;

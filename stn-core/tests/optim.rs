@@ -261,6 +261,11 @@ fn errors_say_what_was_expected() -> Result<()> {
     let counts = Var::zeros(2, DType::U32, &Device::Cpu)?;
     let message = sgd(vec![ParamGroup::new(vec![("n".into(), counts)])], MOMENTUM);
     assert!(message.starts_with("sgd: n must be of a float type, got U32"), "{message}");
+    let half = Var::from_tensor(&Tensor::ones(2, DType::F16, &Device::Cpu)?)?;
+    let group = || vec![ParamGroup::new(vec![("half".into(), half.clone())])];
+    let message = AdamW::new(group(), AdamWConfig::default()).unwrap_err().to_string();
+    assert!(message.starts_with("adamw: half must be bf16, f32 or f64, got F16"), "{message}");
+    assert!(Sgd::new(group(), SgdConfig::default()).is_ok());
     let message = sgd(problem.one_group(), SgdConfig { nesterov: true, ..Default::default() });
     assert!(message.starts_with("sgd: nesterov needs a momentum, got 0"), "{message}");
     Ok(())

@@ -1,7 +1,7 @@
 use super::inplace::{self, Element, Rule};
 use super::{Optimiser, ParamGroup, check_groups, restored, snapshot, step_tensor};
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var, bail};
 use std::collections::HashMap;
 
 /// Configures [`AdamW`].
@@ -66,9 +66,14 @@ impl AdamW {
     ///
     /// # Errors
     ///
-    /// When a variable occurs twice or isn't of a float type.
+    /// When a variable occurs twice or isn't of a float type; and in `f16`, where squares of small gradients and `eps` are zero, so that the first
+    /// step divides by it.
     pub fn new(groups: Vec<ParamGroup>, cfg: AdamWConfig) -> Result<Self> {
         check_groups("adamw", &groups)?;
+        if let Some((name, _)) = groups.iter().flat_map(|group| &group.vars).find(|(_, var)| var.dtype() == DType::F16)
+        {
+            bail!("adamw: {name} must be bf16, f32 or f64, got F16: its moments would be zero in f16; train in f32")
+        }
         let mut params = vec![];
         for ParamGroup { vars, lr_scale, weight_decay } in groups {
             let weight_decay = weight_decay.unwrap_or(cfg.weight_decay);

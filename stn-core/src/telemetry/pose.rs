@@ -1,6 +1,6 @@
 //! An affine matrix in words: how large, how far turned, where.
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 /// What an affine transform does, in numbers. Like the transform, it speaks of the window in the input, not of the picture in the
 /// output: a window of scale 0.5 enlarges what it shows.
@@ -60,7 +60,8 @@ impl Pose {
     /// When the matrices aren't (N, 2, 3).
     pub fn of_matrices(matrices: &Tensor) -> Result<Vec<Self>> {
         let &[_, 2, 3] = matrices.dims() else { bail!("pose: matrices must be (N, 2, 3), got {:?}", matrices.dims()) };
-        let entries = matrices.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        let entries =
+            matrices.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         let matrix = |t: &[f64]| Self::of_matrix([[t[0], t[1], t[2]], [t[3], t[4], t[5]]]);
         Ok(entries.chunks_exact(6).map(matrix).collect())
     }

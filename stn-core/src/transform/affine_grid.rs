@@ -1,6 +1,6 @@
 use super::widened;
 use crate::ops::targets::{Targets, row_sums, theta_gradient};
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, WithDType};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
 /// Generates the sampling grid of affine matrices, eq. (1).
@@ -53,8 +53,9 @@ fn matmul(targets: &Targets, theta: &Tensor) -> Result<Tensor> {
     let (height, width) = targets.out_size();
     let homogeneous: Vec<f64> =
         targets.y.iter().flat_map(|&y| targets.x.iter().flat_map(move |&x| [x, y, 1.0])).collect();
-    let homogeneous = Tensor::from_vec(homogeneous, (1, height * width, 3), theta.device())?
-        .to_dtype(theta.dtype())?
+    let homogeneous = Tensor::from_vec(homogeneous, (1, height * width, 3), &Device::Cpu)?
+        .to_dtype(theta.dtype())? // here: not every device has f64
+        .to_device(theta.device())?
         .broadcast_as((n, height * width, 3))?;
     homogeneous.matmul(&theta.transpose(1, 2)?)?.reshape((n, height, width, 2))
 }

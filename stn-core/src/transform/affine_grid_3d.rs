@@ -11,7 +11,8 @@ use rayon::prelude::*;
 ///
 /// # Shapes
 ///
-/// theta (N, 3, 4), `out_size` (D', H', W') -> (N, D', H', W', 3), last dimension (x, y, z).
+/// theta (N, 3, 4), `out_size` (D', H', W') -> (N, D', H', W', 3), last dimension (x, y, z). Of a theta in half precision the grid is
+/// `f32`.
 ///
 /// # Gradients
 ///
@@ -19,7 +20,7 @@ use rayon::prelude::*;
 ///
 /// # Errors
 ///
-/// When theta isn't (N, 3, 4), or neither `f32` nor `f64`.
+/// When theta isn't (N, 3, 4), or not of a float type.
 ///
 /// # Example
 ///

@@ -1,3 +1,4 @@
+use super::constants;
 use candle_core::{Result, Tensor};
 
 /// Composes maps given by matrices: the result maps a point first by `b`, then by `a`.
@@ -49,6 +50,6 @@ pub fn compose(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// Affine matrices with the row `[0, 0, 1]` below: (N, 2, 3) -> (N, 3, 3).
 pub(super) fn homogeneous(affine: &Tensor) -> Result<Tensor> {
-    let row = Tensor::new(&[[[0f64, 0., 1.]]], affine.device())?.to_dtype(affine.dtype())?;
+    let row = constants(&[[[0f64, 0., 1.]]], affine)?;
     Tensor::cat(&[affine, &row.broadcast_as((affine.dim(0)?, 1, 3))?], 1)?.contiguous()
 }

@@ -10,7 +10,8 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, W
 ///
 /// # Shapes
 ///
-/// (N, 2, 3), affine, -> (N, 2, 3); or (N, 3, 3), projective, -> (N, 3, 3), not scaled to h33 = 1.
+/// (N, 2, 3), affine, -> (N, 2, 3); or (N, 3, 3), projective, -> (N, 3, 3), not scaled to h33 = 1. Of matrices in half precision the
+/// inverse is `f32`.
 ///
 /// # Gradients
 ///
@@ -18,9 +19,9 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, W
 ///
 /// # Errors
 ///
-/// When a matrix has no inverse, and says which: a determinant of zero to the precision of the matrix's own type, an
+/// When a matrix has no inverse, and says which: a determinant of zero to the precision of the result's type, an
 /// inverse too large for it, or entries that aren't finite. Whoever must go on regardless can look at the determinants
-/// first. Also when the matrices are of neither shape, or neither `f32` nor `f64`.
+/// first. Also when the matrices are of neither shape, or not of a float type.
 ///
 /// # Example
 ///

@@ -53,8 +53,8 @@ pub use transform_3d::Transform3d;
 pub use translation::Translation;
 
 use crate::ops::real::unsupported;
-use crate::ops::{GridSampleConfig, grid_sample};
-use candle_core::{CustomOp1, DType, Device, Result, Tensor};
+use crate::ops::{GridSampleConfig, grid_sample, grid_sample_fill};
+use candle_core::{CustomOp1, DType, Device, NdArray, Result, Tensor};
 
 /// A family of warps: theta (N, P) -> sampling grid (N, H', W', 2), last dimension (x, y) in [-1, 1] across the input.
 ///
@@ -128,6 +128,29 @@ pub trait Transform: Send + Sync {
     fn warp(&self, input: &Tensor, theta: &Tensor, out_size: (usize, usize), cfg: GridSampleConfig) -> Result<Tensor> {
         grid_sample(input, &self.grid(theta, out_size, cfg.align_corners)?, cfg)
     }
+
+    /// Warps the input, with a constant of its own for each channel outside of it: [`grid`](Transform::grid), then [`grid_sample_fill`].
+    /// [`Filled`] is the layer's way to it.
+    ///
+    /// A family whose [`warp`](Transform::warp) is more than the two overrides this as well.
+    ///
+    /// # Shapes
+    ///
+    /// As for [`warp`](Transform::warp); fill (C,).
+    ///
+    /// # Errors
+    ///
+    /// Those of the two halves.
+    fn warp_filled(
+        &self,
+        input: &Tensor,
+        theta: &Tensor,
+        out_size: (usize, usize),
+        fill: &Tensor,
+        cfg: GridSampleConfig,
+    ) -> Result<Tensor> {
+        grid_sample_fill(input, &self.grid(theta, out_size, cfg.align_corners)?, fill, cfg)
+    }
 }
 
 impl<T: Transform + ?Sized> Transform for Box<T> {
@@ -149,6 +172,17 @@ impl<T: Transform + ?Sized> Transform for Box<T> {
 
     fn warp(&self, input: &Tensor, theta: &Tensor, out_size: (usize, usize), cfg: GridSampleConfig) -> Result<Tensor> {
         (**self).warp(input, theta, out_size, cfg)
+    }
+
+    fn warp_filled(
+        &self,
+        input: &Tensor,
+        theta: &Tensor,
+        out_size: (usize, usize),
+        fill: &Tensor,
+        cfg: GridSampleConfig,
+    ) -> Result<Tensor> {
+        (**self).warp_filled(input, theta, out_size, fill, cfg)
     }
 }
 
@@ -179,10 +213,15 @@ fn widened(theta: &Tensor) -> Result<Tensor> {
 
 /// The matrices of a family whose entries are linear in theta: theta (N, P) -> `theta columns + constant`, (N, 2, 3).
 fn linear_matrix<const P: usize>(theta: &Tensor, columns: [[f64; 6]; P], constant: [f64; 6]) -> Result<Tensor> {
-    let (dtype, device) = (theta.dtype(), theta.device());
-    let columns = Tensor::new(&columns, device)?.to_dtype(dtype)?; // (P, 6)
-    let constant = Tensor::new(&constant, device)?.to_dtype(dtype)?; // (6,)
+    let theta = &widened(theta)?;
+    let columns = constants(&columns, theta)?; // (P, 6)
+    let constant = constants(&constant, theta)?; // (6,)
     theta.matmul(&columns)?.broadcast_add(&constant)?.reshape(((), 2, 3))
+}
+
+/// Numbers as a tensor of another's type, on its device. They are cast here: not every device has `f64`.
+fn constants(numbers: impl NdArray, like: &Tensor) -> Result<Tensor> {
+    Tensor::new(numbers, &Device::Cpu)?.to_dtype(like.dtype())?.to_device(like.device())
 }
 
 /// A family's parameter names as owned strings.

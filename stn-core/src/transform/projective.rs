@@ -1,6 +1,6 @@
 use super::projective_grid::ProjectiveGrid;
 use super::{Transform, check_theta, generate, names};
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 /// The plane projective transform (section 3.2): eight parameters, row-major `[h11 h12 h13 h21 h22 h23 h31 h32]`, h33 = 1.
 ///
@@ -75,7 +75,8 @@ impl Projective {
         }
         let entries = matrix.reshape(((), 9))?;
         let h33 = entries.narrow(1, 8, 1)?;
-        for (i, h33) in h33.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?.into_iter().enumerate() {
+        let numbers = h33.flatten_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        for (i, h33) in numbers.into_iter().enumerate() {
             if h33.is_nan() || h33 <= 0.0 {
                 candle_core::bail!("projective: h33 of matrix {i} must be positive, got {h33}")
             }

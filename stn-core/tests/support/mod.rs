@@ -24,7 +24,12 @@ pub fn values(tensor: &Tensor) -> Result<Vec<f64>> {
 pub fn distance(a: &Tensor, b: &Tensor) -> Result<f64> {
     assert_eq!(a.dims(), b.dims());
     let differences = values(a)?.into_iter().zip(values(b)?).map(|(a, b)| (a - b).abs());
-    Ok(differences.fold(0.0, |max, d| if d.is_nan() { f64::INFINITY } else { d.max(max) }))
+    Ok(differences.fold(0.0, larger))
+}
+
+/// The larger of two numbers; infinite where one is a NaN, which `f64::max` passes over.
+pub fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::INFINITY } else { a.max(b) }
 }
 
 /// A loss in which every element has a weight of its own.
@@ -59,7 +64,7 @@ pub fn gradient_error(inputs: &[&Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor
                 weighted_sum(&f(&moved)?)?.to_scalar()
             };
             let numeric = (loss(step)? - loss(-step)?) / (2.0 * step);
-            worst = worst.max((analytic - numeric).abs() / numeric.abs().max(1.0));
+            worst = larger(worst, (analytic - numeric).abs() / numeric.abs().max(1.0));
         }
         moved[at] = input.clone();
     }

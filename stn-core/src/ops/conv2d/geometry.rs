@@ -96,11 +96,16 @@ impl Geometry {
         self.images * self.filters * self.positions() * self.channels * self.pixels() == 0
     }
 
-    /// How the image lies in its padded part: its rows that are there with their first padded row, and its columns likewise.
+    /// How the image lies in its padded part: its rows that are there with their first padded row, and its columns likewise. No rows where
+    /// the kernel meets none of the columns.
     pub(super) fn inside(&self) -> ((Range<usize>, usize), (Range<usize>, usize)) {
         let side = |size: usize, padded: usize, before: usize| (0..size.min(padded.saturating_sub(before)), before);
         let (padded, padding) = (self.padded(), self.cfg.padding);
-        (side(self.size.0, padded.0, padding.top), side(self.size.1, padded.1, padding.left))
+        let (mut rows, columns) = (side(self.size.0, padded.0, padding.top), side(self.size.1, padded.1, padding.left));
+        if columns.0.is_empty() {
+            rows.0 = 0..0;
+        }
+        (rows, columns)
     }
 }
 

@@ -51,8 +51,12 @@ const FEW: usize = 4;
 /// matrices; depthwise kernels have their own. Which it is, the sizes decide.
 ///
 /// # Accuracy
-/// In `f32`, large kernels on many channels go by way of the frequency domain where that is faster. An error there is in proportion to the largest
-/// value of two images, not of the pixel at hand: about 1e-6 of it. Images with a NaN or an infinity, and `f64`, never go that way.
+/// In `f32`, kernels on many channels, large ones above all, go by way of the frequency domain where that is faster. An error there is in proportion to
+/// the largest value of two images, not of the pixel at hand: about 1e-6 of it. Images with a NaN or an infinity, and `f64`, never go that way.
+///
+/// # Memory
+/// What the forward pass makes of images and weights in the frequency domain is kept for the backward pass: of the weights up to 256 MiB a layer, and larger
+/// ones do not go that way.
 ///
 /// # Errors
 /// On wrong ranks, channels that differ, a kernel larger than the padded image, a stride, dilation or group count of zero, groups that do not
@@ -115,7 +119,7 @@ enum After {
 }
 
 /// Convolution, bias, ReLU and, where there is one, max-pooling in one pass: the map before the pooling is never in memory, but for batches of four
-/// images and fewer.
+/// images and fewer and for depthwise kernels.
 ///
 /// The value and the gradients of [`conv2d`], ReLU and [`max_pool2d`](super::max_pool2d) one after the other (the order of ReLU and pooling
 /// makes no difference to either).
@@ -169,6 +173,10 @@ fn apply(
         After::Activation(activation) => {
             let (conv, rest) = activated(&geometry, input.dtype(), activation);
             activate(&input.apply_op3_arc(&weight, &bias, Arc::new(conv))?, rest)
+        }
+        After::Pool(pool) if choose(&geometry, input.dtype()) == Way::Depthwise => {
+            let maps = input.apply_op3(&weight, &bias, Depthwise { cfg, activation: Activation::Relu })?;
+            pool.map_or(Ok(maps.clone()), |pool| max_pool2d(&maps, pool))
         }
         // Of few images the map before the pooling may well be in memory.
         After::Pool(pool)

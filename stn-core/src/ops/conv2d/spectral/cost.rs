@@ -2,7 +2,7 @@
 //!
 //! The rates were measured on a Zen 5 core with AVX-512, over kernels of 3x3 to 9x9 and images of 4 to 64 pixels; what counts is how they compare.
 
-use super::Spectral;
+use super::plane::padded_pixels;
 use crate::ops::conv2d::Conv2dConfig;
 use crate::ops::conv2d::backward::Wanted;
 use crate::ops::conv2d::geometry::Geometry;
@@ -22,6 +22,9 @@ const PIXEL: f64 = 40.;
 
 /// A backward pass takes so much longer than its products and planes.
 const BACKWARD: f64 = 1.4;
+
+/// The spectra of the weights may have so many bytes; while they are made it is twice that. A graph keeps those of each of its layers.
+const MOST_BYTES: usize = 256 << 20;
 
 /// Whether the forward pass is faster in the frequency domain.
 pub(in crate::ops::conv2d) fn forward_pays<T: Real>(geometry: &Geometry) -> bool {
@@ -52,10 +55,13 @@ fn backward_pays<T: Real>(geometry: &Geometry, wanted: Wanted, count: usize, rat
         && BACKWARD * cost::<T>(geometry, results, planes, results) < results * (count * geometry.patch()) as f64 / rate
 }
 
-/// The frequency domain is for `f32`: `f64` is for who wants the sums to the last digit.
+/// The frequency domain is for `f32`: `f64` is for who wants the sums to the last digit. And for weights whose spectra are of a moderate size.
 fn possible<T: Real>(geometry: &Geometry) -> bool {
     let Conv2dConfig { stride, dilation, groups, .. } = geometry.cfg;
-    T::DTYPE == candle_core::DType::F32 && (stride, dilation, groups) == ((1, 1), (1, 1), 1) && !geometry.is_empty()
+    T::DTYPE == candle_core::DType::F32
+        && (stride, dilation, groups) == ((1, 1), (1, 1), 1)
+        && !geometry.is_empty()
+        && padded_pixels(geometry.padded()) * geometry.filters * geometry.channels * size_of::<T>() <= MOST_BYTES
 }
 
 fn all_weights(geometry: &Geometry) -> f64 {
@@ -64,7 +70,7 @@ fn all_weights(geometry: &Geometry) -> f64 {
 
 /// Of some products of all weights with all images, planes of so many channels of them, and some planes of all weights.
 fn cost<T: Real>(geometry: &Geometry, products: f64, channels: [usize; 2], kernels: f64) -> f64 {
-    let pixels = Spectral::<T>::new(geometry).plane.pixels() as f64;
+    let pixels = padded_pixels(geometry.padded()) as f64;
     let pairs = groups::<T>(geometry.images).div_ceil(2) as f64;
     let weights = (geometry.filters * geometry.channels) as f64;
     let lanes = 2. * T::LANES as f64;

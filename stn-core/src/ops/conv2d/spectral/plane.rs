@@ -23,6 +23,11 @@ impl<T> Default for Canvas<T> {
     }
 }
 
+/// Pixels of a plane for images of at most these sides.
+pub(super) fn padded_pixels((height, width): (usize, usize)) -> usize {
+    fast_len(height) * fast_len(width)
+}
+
 impl<T: Real> Plane<T> {
     /// For images of at most these sides, which it rounds up.
     pub(super) fn new((height, width): (usize, usize)) -> Self {
