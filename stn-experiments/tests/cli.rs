@@ -56,7 +56,7 @@ fn unknown_names_say_what_there_is() {
         ("reproduce mnist --steps 0", "at least one step"),
         ("reproduce mnist --shard 4/4", "i/n"),
         ("reproduce mnist --seeds one", "invalid"),
-        ("data fetch", "--source embedded"),
+        ("data fetch", "an empty cache needs the network"),
         ("reproduce imagenet", "mnist"),
         ("reproduce mnist --device abacus", "cpu"),
         ("reproduce mnist --source moon", "auto, hub, embedded"),
@@ -112,6 +112,40 @@ fn a_full_disk_is_reported_and_loses_nothing() {
     assert!(!output.status.success() && said.contains("disk full") && !said.contains("panicked"), "{said}");
     assert!(run_dir(&home.path().join("runs")).join("config.json").exists());
     assert!(run(home.path(), &format!("{SMALL} --out runs")).status.success(), "with room again the run goes on");
+}
+
+/// A terminal that goes stops a run after its step; where `nohup` has it ignored, the run goes on, and Ctrl-C still stops it.
+#[cfg(unix)]
+#[test]
+fn signals_stop_a_run_but_those_that_nohup_ignores() {
+    for (before, hang_up_ends_it) in [("", true), ("trap '' HUP; ", false)] {
+        let home = tempfile::tempdir().unwrap();
+        let args = "reproduce mnist --model st-fcn-aff --steps 20000 --checkpoint-every 5 --offline --out runs";
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{before}exec \"$0\" {args}"), env!("CARGO_BIN_EXE_stn")])
+            .envs([("HF_HOME", home.path().as_os_str()), ("HF_ENDPOINT", "http://127.0.0.1:9".as_ref())])
+            .current_dir(home.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id().to_string();
+        let send = |signal: &str| assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        let checkpoint = home.path().join("runs/mnist/custom-quick-20000/R/st-fcn-aff/seed-0/checkpoint.safetensors");
+        while !checkpoint.exists() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before its first checkpoint");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        send("-HUP");
+        if !hang_up_ends_it {
+            std::thread::sleep(Duration::from_millis(500));
+            assert!(child.try_wait().unwrap().is_none(), "it was to go on");
+            send("-INT");
+        }
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.code() == Some(130) && said.contains("The same command goes on from there"), "{said}");
+    }
 }
 
 #[test]

@@ -51,7 +51,8 @@ pub(super) enum Data {
 pub(super) fn data(command: Data) -> Result<()> {
     match command {
         Data::Fetch => {
-            let mnist = Mnist::load(Source::Hub, false)?;
+            let mnist = Mnist::load(Source::Hub, false)
+                .context("nothing to fetch from; an empty cache needs the network, and training does without")?;
             crate::say!(
                 "MNIST from {}: {} training and {} test images",
                 mnist.source,
