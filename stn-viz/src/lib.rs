@@ -54,6 +54,6 @@ mod warps;
 pub use boxes::{BoxFigure, BoxFrame, BoxRow, boxes};
 pub use curves::{Curve, CurveFigure, curves};
 pub use gallery::{GalleryFigure, GalleryItem, Outline, gallery};
-pub use poses::{PoseFigure, PosePoint, Reference, correlation, poses};
+pub use poses::{PoseFigure, PosePoint, Reference, correlation, least_squares, poses};
 pub use projections::{ProjectionFigure, ProjectionRow, projections};
 pub use warps::{WARP_HEADINGS, WarpFigure, WarpRow, warps};

@@ -57,8 +57,8 @@ const PITCH: f64 = 16.; // of legend lines
 
 /// Draws recovered against applied angles, coloured by class, and writes them to `path` (.png or .svg).
 ///
-/// Both axes have the same range, so the dashed reference line has a slope of one. Classes differ in colour and
-/// in the shape of their marks.
+/// Both axes have the same range, so the dashed reference line has a slope of one. The solid line is the one of [`least_squares`], where there is
+/// one. Classes differ in colour and in the shape of their marks.
 ///
 /// # Errors
 /// If no point is finite, a class has no name or there are more than ten, the extension is neither png nor svg,
@@ -107,7 +107,9 @@ pub fn poses(path: &Path, figure: &PoseFigure) -> Result<()> {
         Reference::AntiDiagonal => ("recovered = −applied", -1.),
     };
     let shown: Vec<usize> = (0..figure.classes.len()).filter(|c| points.iter().any(|p| p.class == *c)).collect();
-    let names = shown.iter().map(|c| figure.classes[*c]).chain([line_name]);
+    let fit = least_squares(&points);
+    let fit_name = fit.map_or(String::new(), |(slope, _)| format!("least squares, slope {slope:.2}").replace('-', "−"));
+    let names = shown.iter().map(|c| figure.classes[*c]).chain([line_name, &fit_name]);
     let legend = names.map(|name| width(name, BODY)).try_fold(0., |w: f64, n| Ok::<_, Error>(w.max(n?)))? + 30.;
     let left = MARGIN + left_of(&axis)?;
     let sheet_width = left + SIDE + 14. + legend + MARGIN;
@@ -123,12 +125,22 @@ pub fn poses(path: &Path, figure: &PoseFigure) -> Result<()> {
         for point in &points {
             mark(canvas, plot.at((point.applied, point.recovered)), point.class)?;
         }
+        if let Some(ends) = fit.and_then(|line| through(line, limit)) {
+            let ends = ends.map(|end| plot.at(end));
+            canvas.line(&ends, 3., WHITE)?;
+            canvas.line(&ends, 1.5, INK)?;
+        }
         let key = |i: usize| (left + SIDE + 14., page.top() + PITCH * (i as f64 + 0.5));
         let (x, y) = key(0);
         canvas.dashed_line(&[(x, y), (x + 20., y)], 1., GREY)?;
         canvas.text(line_name, (x + 26., y), Align::Left, BODY, INK)?;
+        if fit.is_some() {
+            let (x, y) = key(1);
+            canvas.line(&[(x, y), (x + 20., y)], 1.5, INK)?;
+            canvas.text(&fit_name, (x + 26., y), Align::Left, BODY, INK)?;
+        }
         for (i, class) in shown.iter().enumerate() {
-            let (x, y) = key(i + 1);
+            let (x, y) = key(i + 1 + usize::from(fit.is_some()));
             mark(canvas, (x + 10., y), *class)?;
             canvas.text(figure.classes[*class], (x + 26., y), Align::Left, BODY, INK)?;
         }
@@ -154,6 +166,36 @@ pub fn correlation(points: &[PosePoint]) -> Option<f64> {
     let sum = |f: &dyn Fn(f64, f64) -> f64| points.iter().map(|p| f(p.applied - x, p.recovered - y)).sum::<f64>();
     let r = sum(&|a, b| a * b) / (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt();
     (points.len() >= 2 && r.is_finite()).then_some(r)
+}
+
+/// Fits `recovered = slope applied + intercept` to the finite points, by least squares: slope and intercept.
+///
+/// `None` with fewer than two points or where the applied angle does not vary.
+///
+/// ```
+/// use stn_viz::{PosePoint, least_squares};
+/// let points = [-40., 0., 40.].map(|a| PosePoint { applied: a, recovered: 0.5 * a + 10., class: 0 });
+/// assert_eq!(least_squares(&points), Some((0.5, 10.)));
+/// ```
+pub fn least_squares(points: &[PosePoint]) -> Option<(f64, f64)> {
+    let points: Vec<PosePoint> = points.iter().copied().filter(is_finite).collect();
+    let n = points.len() as f64;
+    let mean = |side: fn(&PosePoint) -> f64| points.iter().map(side).sum::<f64>() / n;
+    let (x, y) = (mean(|p| p.applied), mean(|p| p.recovered));
+    let both: f64 = points.iter().map(|p| (p.applied - x) * (p.recovered - y)).sum();
+    let slope = both / points.iter().map(|p| (p.applied - x) * (p.applied - x)).sum::<f64>();
+    (points.len() >= 2 && slope.is_finite()).then_some((slope, y - slope * x))
+}
+
+/// Where a line enters and leaves the square from -limit to limit; `None` where it misses it.
+fn through((slope, intercept): (f64, f64), limit: f64) -> Option<[Point; 2]> {
+    let (mut low, mut high) = (-limit, limit);
+    if slope != 0. {
+        let (a, b) = ((-limit - intercept) / slope, (limit - intercept) / slope);
+        (low, high) = (low.max(a.min(b)), high.min(a.max(b)));
+    }
+    let inside = low < high && (slope != 0. || intercept.abs() <= limit);
+    inside.then(|| [low, high].map(|x| (x, slope * x + intercept)))
 }
 
 fn is_finite(point: &PosePoint) -> bool {
@@ -188,4 +230,17 @@ fn mark(canvas: &mut Canvas, at: Point, class: usize) -> Result<()> {
     };
     shape(canvas, 3.25, WHITE)?;
     shape(canvas, 2.75, COLOURS[class])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_at_the_frame() {
+        assert_eq!(through((0.5, 10.), 90.), Some([(-90., -35.), (90., 55.)]));
+        assert_eq!(through((2., 0.), 90.), Some([(-45., -90.), (45., 90.)]));
+        assert_eq!(through((-2., 0.), 90.), Some([(-45., 90.), (45., -90.)]));
+        assert_eq!((through((0., 95.), 90.), through((1., 181.), 90.)), (None, None));
+    }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use candle_core::{IndexOp, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
-use stn_viz::{PoseFigure, PosePoint, Reference, WarpFigure, WarpRow, correlation, poses, warps};
+use stn_viz::{PoseFigure, PosePoint, Reference, WarpFigure, WarpRow, correlation, least_squares, poses, warps};
 
 /// What the transformer of a run learned: one row a digit, one digit at several angles, and recovered against applied rotation. None for
 /// a run without a transformer.
@@ -44,9 +44,8 @@ pub(super) fn transforms(folder: &Path, run: &RunDir, result: &RunResult) -> Res
 
     let points = samples.rotations()?;
     if points.iter().any(|p| p.applied != points[0].applied) {
-        let r = correlation(&points).map_or("undefined".into(), |r| format!("{r:.3}"));
         let title = format!("{name}: recovered against applied rotation");
-        let subtitle = format!("{} test images, correlation r = {r}", points.len());
+        let subtitle = agreement(&points);
         let classes: Vec<String> = (0..10).map(|c| c.to_string()).collect();
         let classes: Vec<&str> = classes.iter().map(String::as_str).collect();
         let figure = PoseFigure {
@@ -64,6 +63,20 @@ pub(super) fn transforms(folder: &Path, run: &RunDir, result: &RunResult) -> Res
         figures.push(both(folder, format!("{prefix}-rotation"), caption, |path| poses(path, &figure))?);
     }
     Ok(figures)
+}
+
+/// How recovered rotations go with the applied ones, in words: correlation, the line of least squares, and how far from upright digits are.
+fn agreement(points: &[PosePoint]) -> String {
+    let r = correlation(points).map_or("undefined".into(), |r| format!("{r:.3}"));
+    let line = least_squares(points).map_or(String::new(), |(slope, turn)| {
+        format!(", slope {slope:.2}, upright digits turned by {turn:+.0} degrees")
+    });
+    let mean = |angle: fn(&PosePoint) -> f64| points.iter().map(angle).sum::<f64>() / points.len() as f64;
+    let (before, after) = (mean(|p| p.applied.abs()), mean(|p| (p.applied - p.recovered).abs()));
+    format!(
+        "{} test images, correlation r = {r}{line}; mean angle from upright {before:.0} degrees before, {after:.0} after",
+        points.len()
+    )
 }
 
 /// The tensors of a run's `samples.safetensors`.

@@ -76,7 +76,11 @@ impl Sheet<'_> {
             }
             items.push((shown(&images.i(i)?)?, outlines, String::new()));
         }
-        self.draw("windows", "the windows of its transformers", &kinds, 4, &items)
+        let title = match thetas.len() {
+            1 => "the window of its transformer",
+            _ => "the windows of its transformers, each on what it is given, and of all of them together on the image",
+        };
+        self.draw("windows", title, &kinds, 4, &items)
     }
 
     /// Some channels of what goes into the last transformer, and of what comes out.
