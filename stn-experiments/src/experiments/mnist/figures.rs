@@ -69,7 +69,7 @@ pub(super) fn transforms(folder: &Path, run: &RunDir, result: &RunResult) -> Res
 fn agreement(points: &[PosePoint]) -> String {
     let r = correlation(points).map_or("undefined".into(), |r| format!("{r:.3}"));
     let line = least_squares(points).map_or(String::new(), |(slope, turn)| {
-        format!(", slope {slope:.2}, upright digits turned by {turn:+.0} degrees")
+        format!(", slope {slope:.2}, the grids of upright digits turned by {turn:+.0} degrees")
     });
     let mean = |angle: fn(&PosePoint) -> f64| points.iter().map(angle).sum::<f64>() / points.len() as f64;
     let (before, after) = (mean(|p| p.applied.abs()), mean(|p| (p.applied - p.recovered).abs()));
