@@ -17,6 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The order in which layers are made doesn't matter, nor does what else is made. Clones share the variables. It takes
 /// the place of `candle_nn::VarMap`.
 ///
+/// To a file and back: `candle_core::safetensors::save(&vars.tensors()?, path)?` and
+/// `vars.load(&candle_core::safetensors::load(path, &Device::Cpu)?)?`, behind which the layers have been made.
+///
 /// # Example
 ///
 /// ```

@@ -1,4 +1,4 @@
-//! Draws one figure of each kind from made-up data: `cargo run -p stn-viz --example gallery -- FOLDER`.
+//! Draws warps, poses and curves from made-up data: `cargo run -p stn-viz --example gallery -- FOLDER`.
 
 use candle_core::{Device, Result, Tensor};
 use std::path::Path;

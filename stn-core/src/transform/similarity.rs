@@ -34,6 +34,28 @@ use candle_core::{Result, Tensor};
 pub struct Similarity;
 
 impl Similarity {
+    /// Gives the parameters of a window that is known: turned by `angle` radians, clockwise on the screen, `scale` times as wide and high as the
+    /// input, its centre at `centre`, (x, y) in [-1, 1].
+    ///
+    /// Lengths are those of normalised coordinates: on pictures that aren't square a turn also shears, see [`algebra`](crate::algebra).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use stn_core::transform::{Similarity, Transform};
+    ///
+    /// // Half as large as the input, upside down, around the middle of its left half.
+    /// let window = Similarity::parameters(std::f32::consts::PI, 0.5, (-0.5, 0.0));
+    /// let grid = Similarity.grid(&Tensor::new(&[window], &Device::Cpu)?, (3, 3), true)?;
+    /// let corner = grid.get(0)?.get(0)?.get(0)?.to_vec1::<f32>()?; // what the upper left pixel looks at
+    /// assert!(corner[0].abs() < 1e-6 && (corner[1] - 0.5).abs() < 1e-6);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn parameters(angle: f32, scale: f32, centre: (f32, f32)) -> [f32; 4] {
+        [scale * libm::cosf(angle), scale * libm::sinf(angle), centre.0, centre.1]
+    }
+
     /// Gives the matrices A_theta.
     ///
     /// # Shapes

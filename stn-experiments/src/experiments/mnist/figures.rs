@@ -34,7 +34,7 @@ pub(super) fn transforms(folder: &Path, run: &RunDir, result: &RunResult) -> Res
 
     if samples.tensors.contains_key("angles.rotation") {
         let rotations = samples.get("angles.rotation")?.to_vec1::<f64>()?;
-        let labels: Vec<String> = rotations.iter().map(|r| format!("{r:+.0}°")).collect();
+        let labels: Vec<String> = rotations.iter().map(degrees).collect();
         let title = format!("{name}: one test digit, turned by known angles");
         let caption = format!("{name}: one test digit turned by known angles (counter-clockwise positive).");
         figures.push(both(folder, format!("{prefix}-angles"), caption, |path| {
@@ -63,6 +63,11 @@ pub(super) fn transforms(folder: &Path, run: &RunDir, result: &RunResult) -> Res
         figures.push(both(folder, format!("{prefix}-rotation"), caption, |path| poses(path, &figure))?);
     }
     Ok(figures)
+}
+
+/// An angle with its sign.
+fn degrees(angle: &f64) -> String {
+    if angle.round() == 0.0 { "0°".into() } else { format!("{angle:+.0}°").replace('-', "−") }
 }
 
 /// How recovered rotations go with the applied ones, in words: correlation, the line of least squares, and how far from upright digits are.
