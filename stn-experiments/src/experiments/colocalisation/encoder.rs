@@ -49,11 +49,17 @@ pub(super) fn encoder(request: &Request, mnist: &Mnist, stop: &Stop) -> Result<O
                 crate::say!(
                     "The encoder is the CNN on R of `cargo stn reproduce mnist`. It is trained first (another one: --encoder RUN)."
                 );
-                wait_for_another_process(&run.dir());
             }
-            // One that is there is left as it is, if it is of these settings.
             let digits = Digits::new(mnist.clone(), &budget)?;
-            if let Status::Interrupted { step } = mnist::perform(&run, &digits, stop)? {
+            let status = loop {
+                wait_for_another_process(&run.dir());
+                // One that is there is left as it is, if it is of these settings.
+                match mnist::perform(&run, &digits, stop) {
+                    Err(_) if run.dir().is_locked() => {} // another process was first
+                    status => break status?,
+                }
+            };
+            if let Status::Interrupted { step } = status {
                 crate::say!("\nStopped after {step} of the encoder's {} steps; nothing is lost.", budget.steps);
                 return Ok(None);
             }
@@ -66,7 +72,7 @@ pub(super) fn encoder(request: &Request, mnist: &Mnist, stop: &Stop) -> Result<O
 /// Shards that begin together share one encoder: the first trains it, the others wait. Ctrl-C ends the wait, and the program.
 fn wait_for_another_process(dir: &RunDir) {
     if dir.is_locked() {
-        crate::say!("Another process trains it in {}: waiting for that.", dir.path().display());
+        crate::say!("Another process trains the encoder in {}: waiting for that.", dir.path().display());
     }
     while dir.is_locked() {
         std::thread::sleep(Duration::from_secs(2));

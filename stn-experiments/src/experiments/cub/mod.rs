@@ -137,9 +137,7 @@ impl Experiment for FineGrainedBirds {
     }
 
     fn has_the_papers_network(&self, result: &RunResult) -> bool {
-        let backbone = result.details.get("backbone").and_then(|backbone| backbone.as_str());
-        backbone == Some(BackboneKind::BnInception.id())
-            && result.data.parse().is_ok_and(|of: Setting| !of.is_synthetic())
+        result.trained_on.contains(&started_from(BackboneKind::BnInception))
     }
 
     fn evaluate(&self, run: &RunDir, source: Source, offline: bool) -> Result<Evaluation> {
@@ -230,6 +228,11 @@ struct Loaded<'a> {
     weights: Option<Weights>,
 }
 
+/// How records say which pretrained network was trained on: `lite0 from ImageNet's weights`.
+fn started_from(backbone: BackboneKind) -> String {
+    format!("{backbone} from ImageNet's weights")
+}
+
 impl Loaded<'_> {
     /// What is trained on, and from what the network starts, in words.
     fn trained_on(&self) -> String {
@@ -240,7 +243,7 @@ impl Loaded<'_> {
             some => format!(", {some} of the {SPECIES} species"),
         };
         let start = match &self.weights {
-            Some(weights) => format!("; {} from ImageNet's weights {}", self.backbone, weights.label()),
+            Some(weights) => format!("; {} {}", started_from(self.backbone), weights.label()),
             None => String::new(),
         };
         format!("{} images of {}{species}{start}", birds.train.len(), birds.source.images())
@@ -306,6 +309,19 @@ mod tests {
     use super::*;
     use crate::run::{MODEL_FILE, SAMPLES_FILE, Trial};
     use crate::train::Cadence;
+
+    /// The paper's schedule on a smaller network is still scaled down.
+    #[test]
+    fn the_papers_budget_with_another_backbone_is_scaled_down() {
+        let result = |start: &str| RunResult {
+            budget: "paper".into(),
+            trained_on: format!("5994 images of a/b@c{start}"),
+            ..crate::report::test_result("cub", "224", "cnn", 0, 20.0)
+        };
+        let of = |backbone| result(&format!("; {} FILE", started_from(backbone)));
+        assert!(of(BackboneKind::EfficientNetLite0).scaled_down() && of(BackboneKind::InceptionV3).scaled_down());
+        assert!(!of(BackboneKind::BnInception).scaled_down() && result("").scaled_down());
+    }
 
     #[test]
     fn a_stopped_run_goes_on_and_ends_as_one_that_was_not() -> Result<()> {
