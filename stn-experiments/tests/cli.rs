@@ -57,6 +57,7 @@ fn unknown_names_say_what_there_is() {
         ("reproduce mnist --shard 4/4", "i/n"),
         ("reproduce mnist --seeds one", "invalid"),
         ("data fetch", "an empty cache needs the network"),
+        ("reproduce colocalisation --batch 1 --offline", "2 to 100"),
         ("reproduce imagenet", "mnist"),
         ("reproduce mnist --device abacus", "cpu"),
         ("reproduce mnist --source moon", "auto, hub, embedded"),

@@ -75,3 +75,16 @@ impl Picture {
 fn colour([r, g, b]: Pixel) -> RGBColor {
     RGBColor(r, g, b)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_read_as_levels_and_floats_as_shares() -> Result<()> {
+        let bytes = Picture::new(&Tensor::new(&[[0u8, 51, 255]], &Device::Cpu)?, "bytes")?;
+        let shares = Picture::new(&Tensor::new(&[[0f32, 0.2, 1.0]], &Device::Cpu)?, "shares")?;
+        assert_eq!((bytes.pixels, shares.pixels), (vec![[0; 3], [51; 3], [255; 3]], vec![[0; 3], [51; 3], [255; 3]]));
+        Ok(())
+    }
+}

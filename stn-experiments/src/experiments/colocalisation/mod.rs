@@ -102,6 +102,7 @@ impl Experiment for Colocalisation {
     }
 
     fn reproduce(&self, request: &Request, stop: &Stop) -> Result<Ending> {
+        trial::check_batch(&request.budget)?; // before an encoder is trained
         ensure!(
             !request.budget.holdout,
             "co-localisation is measured on the images that it sees: there are none to hold out"

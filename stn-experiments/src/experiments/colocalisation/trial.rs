@@ -104,11 +104,7 @@ impl ColocalisationTrial {
             (0..SCALED_BY).map(|i| random_windows(&scenes, &all, &mut rng(seed, Purpose::Windows, u64::MAX, i)));
         let windows: Vec<u8> = windows.flatten().collect();
         let encoder = encoder.scaled_by(&image_tensor(&windows, (1, WINDOW_SIDE, WINDOW_SIDE))?)?;
-        ensure!(
-            (2..=SCENES).contains(&budget.batch),
-            "co-localisation compares pairs of {SCENES} images: a step needs 2 to {SCENES} of them, got --batch {}",
-            budget.batch
-        );
+        check_batch(budget)?;
         let (batch, steps, literal) = (budget.batch, budget.steps, false);
         Ok(Self { localiser, encoder, scenes, batch, steps, seed, literal })
     }
@@ -125,6 +121,16 @@ impl ColocalisationTrial {
         let examples = n * n.saturating_sub(1);
         Ok(Loss { value: (hinges.sum_all()? / examples.max(1) as f64)?, examples, wrong: violated(&hinges)? })
     }
+}
+
+/// Refuses a batch without a pair, or of more images than there are.
+pub(super) fn check_batch(budget: &Budget) -> Result<()> {
+    ensure!(
+        (2..=SCENES).contains(&budget.batch),
+        "co-localisation compares pairs of {SCENES} images: a step needs 2 to {SCENES} of them, got --batch {}",
+        budget.batch
+    );
+    Ok(())
 }
 
 /// A window of 28x28 pixels at a uniformly random place of each of these images.
