@@ -127,11 +127,11 @@ impl<L: ModuleT, T: Transform> SpatialTransformer<L, T> {
     ///
     /// # Shapes
     ///
-    /// U (N, C, H, W), theta (N, P) -> (N, C, H', W').
+    /// U (N, C, H, W), theta (N k, P) -> (N k, C, H', W'); k consecutive windows an image.
     ///
     /// # Errors
     ///
-    /// When theta isn't (N, P).
+    /// When theta isn't (N k, P).
     pub fn warp(&self, u: &Tensor, theta: &Tensor) -> Result<Tensor> {
         self.grid_generator.warp(u, theta, self.out_size, self.cfg)
     }

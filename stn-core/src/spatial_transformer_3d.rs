@@ -122,11 +122,11 @@ impl<L: ModuleT, T: Transform3d> SpatialTransformer3d<L, T> {
     ///
     /// # Shapes
     ///
-    /// U (N, C, D, H, W), theta (N, P) -> (N, C, D', H', W').
+    /// U (N, C, D, H, W), theta (N k, P) -> (N k, C, D', H', W'); k consecutive windows a volume.
     ///
     /// # Errors
     ///
-    /// When theta isn't (N, P).
+    /// When theta isn't (N k, P).
     pub fn warp(&self, u: &Tensor, theta: &Tensor) -> Result<Tensor> {
         self.grid_generator.warp(u, theta, self.out_size, self.cfg)
     }

@@ -3,7 +3,7 @@
 mod support;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use stn_core::ops::{Conv2dConfig, Sides, conv2d};
+use stn_core::ops::{Conv2dConfig, ConvBlockConfig, Sides, conv_block, conv2d};
 use support::{
     bits, check_golden, check_gradients, distance, goldens, message, number, random, run, values, weighted_sum,
 };
@@ -369,4 +369,28 @@ fn errors_say_what_was_expected() {
         with_bias(half(&[1, 1, 5, 5]), half(&[2, 1, 3, 3]), half(&[2])),
         "conv2d: the dtype must be f32 or f64, got F16; convert the tensors with to_dtype"
     );
+    let block = conv_block(&half(&[1, 1, 5, 5]), &half(&[2, 1, 3, 3]), None, ConvBlockConfig::default());
+    assert_eq!(message(block), "conv_block: the dtype must be f32 or f64, got F16; convert the tensors with to_dtype");
+    // Reaches that wrap around, one of them to the width of the image.
+    let far = Conv2dConfig { dilation: (1, 0xAAAA_AAAA_AAAA_AAAB), ..plain };
+    let error = conv(&[1, 1, 1, 8], &[1, 1, 1, 4], far);
+    assert!(error.contains("does not fit an image of 1x8"), "{error}");
+    let padding = Sides { top: usize::MAX, bottom: 1, ..plain.padding };
+    let error = conv(&[1, 1, 5, 5], &[1, 1, 1, 1], Conv2dConfig { padding, ..plain });
+    assert!(error.contains("does not fit an image of 5x5"), "{error}");
+}
+
+/// However far a stride leads out of the image: the memory of depthwise kernels does not grow with it.
+#[test]
+fn a_stride_far_beyond_the_image_is_one_position() -> Result<()> {
+    let (u, w) = (random((2, 6, 5, 4), 1)?, random((6, 1, 3, 3), 2)?);
+    let on = |stride: usize| run(&[&u, &w], |t| conv2d(&t[0], &t[1], None, cfg(stride, 1, 1).groups(6)));
+    let (expected, expected_gradients) = on(7)?;
+    assert_eq!(expected.dims(), [2, 6, 1, 1]);
+    let (out, gradients) = on(1 << 40)?;
+    assert_eq!(values(&out)?, values(&expected)?);
+    for (gradient, expected) in gradients.iter().zip(&expected_gradients) {
+        assert_eq!(values(gradient)?, values(expected)?);
+    }
+    Ok(())
 }

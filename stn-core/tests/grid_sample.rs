@@ -301,12 +301,15 @@ fn errors_say_what_was_expected() {
     }
     assert_eq!(
         sample(u(), f32s(&[3, 2, 2, 2])),
-        "grid_sample: the grid's first dimension must be a multiple of the input's, got 3 grids for 2 images"
+        "grid_sample: the first dimension of grid must be a multiple of the input's, got 3 for 2 images"
     );
     assert_eq!(
         sample(f32s(&[0, 1, 3, 4]), f32s(&[3, 2, 2, 2])),
-        "grid_sample: the grid's first dimension must be a multiple of the input's, got 3 grids for 0 images"
+        "grid_sample: the first dimension of grid must be a multiple of the input's, got 3 for 0 images"
     );
+    // A view of one pixel that claims more elements than can be counted: the kernels' bounds rest on the count.
+    let vast = f32s(&[1, 16, 1, 1]).broadcast_as((2, 16, 1 << 32, 1 << 32)).expect("a view");
+    assert!(sample(vast, f32s(&[2, 2, 2, 2])).contains("more elements than"));
     assert_eq!(
         sample(u(), zeros(&[2, 2, 2, 2], DType::F64)),
         "grid_sample: input and grid must have the same dtype, got F32 and F64"

@@ -193,7 +193,7 @@ fn fused_edges() -> Result<()> {
     );
     assert_eq!(
         message(affine_grid_sample(&u, &random((3, 2, 3), 1)?, (3, 3), cfg)),
-        "affine_grid_sample: the grid's first dimension must be a multiple of the input's, got 3 grids for 2 images"
+        "affine_grid_sample: the first dimension of theta must be a multiple of the input's, got 3 for 2 images"
     );
     Ok(())
 }

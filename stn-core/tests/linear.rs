@@ -121,4 +121,9 @@ fn errors_say_what_was_expected() {
         message(linear(&f32s(&[2, 3]), &f32s(&[4, 3]), &doubles)),
         "linear: input, weight and bias must have the same dtype, got [F32, F32, F64]"
     );
+    let half = |shape: &[usize]| Tensor::zeros(shape, DType::F16, &Device::Cpu).expect("zeros");
+    assert_eq!(
+        message(linear_relu(&half(&[2, 3]), &half(&[4, 3]), &half(&[4]))),
+        "linear_relu: the dtype must be f32 or f64, got F16; convert the tensors with to_dtype"
+    );
 }

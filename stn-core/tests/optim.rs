@@ -266,6 +266,11 @@ fn errors_say_what_was_expected() -> Result<()> {
     let message = AdamW::new(group(), AdamWConfig::default()).unwrap_err().to_string();
     assert!(message.starts_with("adamw: half must be bf16, f32 or f64, got F16"), "{message}");
     assert!(Sgd::new(group(), SgdConfig::default()).is_ok());
+    for beta1 in [1.0, -0.1, f64::NAN] {
+        let cfg = AdamWConfig { beta1, ..Default::default() };
+        let message = AdamW::new(problem.one_group(), cfg).unwrap_err().to_string();
+        assert!(message.starts_with("adamw: beta1 and beta2 must be at least 0 and less than 1"), "{message}");
+    }
     let message = sgd(problem.one_group(), SgdConfig { nesterov: true, ..Default::default() });
     assert!(message.starts_with("sgd: nesterov needs a momentum, got 0"), "{message}");
     Ok(())

@@ -257,6 +257,28 @@ fn padding_of_negative_maps() -> Result<()> {
     Ok(())
 }
 
+/// A stride of any length leaves one window, and takes no memory.
+#[test]
+fn strides_may_lead_far_out_of_the_image() -> Result<()> {
+    let xs = random((1, 2, 5, 4), 1)?;
+    for (name, pool) in POOLS {
+        for (kernel, padding) in [(2, 0), (3, 1), (4, 0)] {
+            let near = Pool2dConfig::new(kernel).padding(padding).stride(7);
+            let (expected, expected_gradients) = run(&[&xs], |t| pool(&t[0], near))?;
+            assert_eq!(expected.dims(), [1, 2, 1, 1]);
+            for stride in [1 << 40, usize::MAX] {
+                for ceil_mode in [false, true] {
+                    let far = near.stride(stride).ceil_mode(ceil_mode);
+                    let (out, gradients) = run(&[&xs], |t| pool(&t[0], far))?;
+                    assert_eq!(values(&out)?, values(&expected)?, "{name} {far:?}");
+                    assert_eq!(values(&gradients[0])?, values(&expected_gradients[0])?, "{name} {far:?}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn strides_make_no_difference() -> Result<()> {
     type View = fn(&Tensor) -> Result<Tensor>;

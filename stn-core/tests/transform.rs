@@ -50,6 +50,11 @@ fn half_precision() -> Result<()> {
             let cfg = GridSampleConfig::new(true);
             assert_eq!(family.grid(&theta, (4, 4), true)?.dtype(), DType::F32, "{names:?}");
             let (out, gradients) = run(&[&u, &theta], |t| family.warp(&t[0], &t[1], (4, 4), cfg))?;
+            let mixed = family.warp(&u.to_dtype(DType::F32)?, &theta, (4, 4), cfg)?;
+            assert!(
+                mixed.dtype() == DType::F32 && distance(&mixed, &out)? < tolerance,
+                "{names:?} {half:?}, image f32"
+            );
             let (u, theta) = (u.to_dtype(DType::F64)?, theta.to_dtype(DType::F64)?);
             let (expected, _) = run(&[&u, &theta], |t| family.warp(&t[0], &t[1], (4, 4), cfg))?;
             assert!(distance(&out, &expected)? < tolerance, "{names:?} {half:?} {}", distance(&out, &expected)?);

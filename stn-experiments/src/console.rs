@@ -45,6 +45,7 @@ const WARM_UP: usize = 10;
 const MEASURED: usize = 50;
 
 const TEMPLATE: &str = "  {bar:24} {pos}/{len} steps  {msg}  {eta} left";
+const COUNTING: &str = "  {bar:24} {pos}/{len} {msg}  {eta} left";
 
 impl<'a> Progress<'a> {
     /// A bar for the budget's steps, `start` of them done; `counted` says what is wrong of a step's examples.
@@ -121,6 +122,15 @@ impl<'a> Progress<'a> {
     }
 }
 
+/// A bar for so many things that are made before a training; without a terminal nothing is drawn.
+pub(crate) fn counting(count: u64, things: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(count).with_message(things);
+    if let Ok(style) = ProgressStyle::with_template(COUNTING) {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// Seconds in words: `40 seconds`, `12 minutes`, `3.5 hours`, `2.1 days`.
 pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
@@ -142,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_progress_template_is_valid() {
-        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
+    fn the_progress_templates_are_valid() {
+        assert!(ProgressStyle::with_template(TEMPLATE).is_ok() && ProgressStyle::with_template(COUNTING).is_ok());
     }
 }

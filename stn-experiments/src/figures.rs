@@ -49,6 +49,9 @@ pub(crate) fn png(
     Ok(Figure { file, caption, svg: false })
 }
 
+/// In the names of files with pictures that are not ours to publish; the repository takes none of them.
+pub(crate) const PRIVATE_FILE: &str = "-photographs";
+
 /// The footnote of a run's figures: whence it comes.
 pub(crate) fn note(result: &RunResult) -> String {
     let RunResult { seed, steps, .. } = result;

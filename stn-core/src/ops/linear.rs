@@ -1,8 +1,8 @@
 //! The fully connected layer as one operation, alone or with a ReLU: three products, none of them through a transposed copy.
 
 use super::product::{Matrix, Threads, add_product};
-use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use super::real::{Gradients, Real, contiguous, dispatch, tensor_like, unsupported, with_elements};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 const NAME: &str = "linear";
 
@@ -33,7 +33,7 @@ const NAME: &str = "linear";
 /// # }
 /// ```
 pub fn linear(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    apply(input, weight, bias, false)
+    apply("linear", input, weight, bias, false)
 }
 
 /// [`linear`], then ReLU: max(0, x Wᵀ + b).
@@ -60,31 +60,39 @@ pub fn linear(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> 
 /// # }
 /// ```
 pub fn linear_relu(input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    apply(input, weight, bias, true)
+    apply("linear_relu", input, weight, bias, true)
 }
 
-fn apply(input: &Tensor, weight: &Tensor, bias: &Tensor, relu: bool) -> Result<Tensor> {
+fn apply(op: &str, input: &Tensor, weight: &Tensor, bias: &Tensor, relu: bool) -> Result<Tensor> {
     let shapes = (input.dims(), weight.dims(), bias.dims());
     let fit = matches!(shapes, (&[.., k], &[o, weight_k], &[bias_o]) if k == weight_k && o == bias_o);
     if !fit {
-        bail!("{NAME}: input, weight and bias must be (.., K), (O, K) and (O,), got {shapes:?}")
+        bail!("{op}: input, weight and bias must be (.., K), (O, K) and (O,), got {shapes:?}")
     }
     if let &[ref leading @ .., k] = input.dims()
         && leading.len() != 1
     {
         let shape: Vec<usize> = leading.iter().copied().chain([weight.dim(0)?]).collect();
         let rows = input.reshape((leading.iter().product::<usize>(), k))?;
-        return apply(&rows, weight, bias, relu)?.reshape(shape);
+        return apply(op, &rows, weight, bias, relu)?.reshape(shape);
     }
     if input.dtype() != weight.dtype() || input.dtype() != bias.dtype() {
         let dtypes = [input.dtype(), weight.dtype(), bias.dtype()];
-        bail!("{NAME}: input, weight and bias must have the same dtype, got {dtypes:?}")
+        bail!("{op}: input, weight and bias must have the same dtype, got {dtypes:?}")
     }
     if [input, weight, bias].iter().all(|t| t.device().is_cpu()) {
+        if !matches!(input.dtype(), DType::F32 | DType::F64) {
+            return unsupported(op, input.dtype());
+        }
         return input.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear { relu });
     }
-    let out = input.matmul(&weight.t()?)?.broadcast_add(bias)?;
-    if relu { out.relu() } else { Ok(out) }
+    let out = input.contiguous()?.matmul(&weight.contiguous()?.t()?)?.broadcast_add(bias)?;
+    if relu { relu_by_operations(&out) } else { Ok(out) }
+}
+
+/// ReLU whose gradient at zero is zero: Candle's own has one there.
+fn relu_by_operations(x: &Tensor) -> Result<Tensor> {
+    x.relu()? * x.gt(0.0)?.to_dtype(x.dtype())?
 }
 
 struct Linear {
@@ -180,5 +188,22 @@ impl CustomOp3 for Linear {
 
     fn bwd(&self, input: &Tensor, weight: &Tensor, bias: &Tensor, out: &Tensor, grad: &Tensor) -> Result<Gradients> {
         dispatch!(NAME, input, self.backward(input, weight, bias, out, grad))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn relu_of_operations_is_flat_at_zero() -> Result<()> {
+        let x = Var::new(&[-2f32, -0.0, 0.0, 3.0], &Device::Cpu)?;
+        let y = relu_by_operations(&x)?;
+        assert_eq!(y.to_vec1::<f32>()?, [0.0, 0.0, 0.0, 3.0]);
+        let grads = y.sum_all()?.backward()?;
+        let Some(grad) = grads.get(&x) else { bail!("no gradient") };
+        assert_eq!(grad.to_vec1::<f32>()?, [0.0, 0.0, 0.0, 1.0]);
+        Ok(())
     }
 }

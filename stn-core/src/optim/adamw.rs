@@ -66,10 +66,13 @@ impl AdamW {
     ///
     /// # Errors
     ///
-    /// When a variable occurs twice or isn't of a float type; and in `f16`, where squares of small gradients and `eps` are zero, so that the first
+    /// When a variable occurs twice or isn't of a float type; when a beta is not at least 0 and less than 1; and in `f16`, where squares of small gradients and `eps` are zero, so that the first
     /// step divides by it.
     pub fn new(groups: Vec<ParamGroup>, cfg: AdamWConfig) -> Result<Self> {
         check_groups("adamw", &groups)?;
+        if !(0.0..1.0).contains(&cfg.beta1) || !(0.0..1.0).contains(&cfg.beta2) {
+            bail!("adamw: beta1 and beta2 must be at least 0 and less than 1, got {} and {}", cfg.beta1, cfg.beta2)
+        }
         if let Some((name, _)) = groups.iter().flat_map(|group| &group.vars).find(|(_, var)| var.dtype() == DType::F16)
         {
             bail!("adamw: {name} must be bf16, f32 or f64, got F16: its moments would be zero in f16; train in f32")

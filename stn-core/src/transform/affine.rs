@@ -1,4 +1,4 @@
-use super::{Transform, affine_grid, check_theta, names};
+use super::{Transform, affine_grid, check_theta, names, widened};
 use crate::ops::{GridSampleConfig, affine_grid_sample};
 use candle_core::{Result, Tensor};
 
@@ -33,7 +33,7 @@ impl Affine {
     /// When theta isn't (N, 6).
     pub fn matrix(&self, theta: &Tensor) -> Result<Tensor> {
         check_theta("affine", theta, self.num_params())?;
-        theta.reshape(((), 2, 3))
+        widened(theta)?.reshape(((), 2, 3))
     }
 }
 

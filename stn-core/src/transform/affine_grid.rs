@@ -57,7 +57,7 @@ fn matmul(targets: &Targets, theta: &Tensor) -> Result<Tensor> {
         .to_dtype(theta.dtype())? // here: not every device has f64
         .to_device(theta.device())?
         .broadcast_as((n, height * width, 3))?;
-    homogeneous.matmul(&theta.transpose(1, 2)?)?.reshape((n, height, width, 2))
+    homogeneous.matmul(&theta.contiguous()?.transpose(1, 2)?)?.reshape((n, height, width, 2))
 }
 
 /// theta (N, 2, 3) -> grid (N, H', W', 2).

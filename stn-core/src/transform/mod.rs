@@ -216,7 +216,7 @@ fn linear_matrix<const P: usize>(theta: &Tensor, columns: [[f64; 6]; P], constan
     let theta = &widened(theta)?;
     let columns = constants(&columns, theta)?; // (P, 6)
     let constant = constants(&constant, theta)?; // (6,)
-    theta.matmul(&columns)?.broadcast_add(&constant)?.reshape(((), 2, 3))
+    theta.contiguous()?.matmul(&columns)?.broadcast_add(&constant)?.reshape(((), 2, 3))
 }
 
 /// Numbers as a tensor of another's type, on its device. They are cast here: not every device has `f64`.

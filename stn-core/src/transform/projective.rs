@@ -1,5 +1,5 @@
 use super::projective_grid::ProjectiveGrid;
-use super::{Transform, check_theta, generate, names};
+use super::{Transform, check_theta, generate, names, widened};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// The plane projective transform (section 3.2): eight parameters, row-major `[h11 h12 h13 h21 h22 h23 h31 h32]`, h33 = 1.
@@ -55,6 +55,7 @@ impl Projective {
     /// When theta isn't (N, 8).
     pub fn matrix(&self, theta: &Tensor) -> Result<Tensor> {
         check_theta("projective", theta, self.num_params())?;
+        let theta = &widened(theta)?;
         let h33 = Tensor::ones((theta.dim(0)?, 1), theta.dtype(), theta.device())?;
         Tensor::cat(&[theta, &h33], 1)?.reshape(((), 3, 3))
     }

@@ -215,7 +215,7 @@ fn errors_say_what_was_expected() {
     }
     for (b, n) in [(2, 3), (0, 3)] {
         let expected = format!(
-            "grid_sample_3d: the grid's first dimension must be a multiple of the input's, got {n} grids for {b} volumes"
+            "grid_sample_3d: the first dimension of grid must be a multiple of the input's, got {n} for {b} volumes"
         );
         assert_eq!(sample(&[b, 1, 3, 4, 5], &[n, 2, 2, 2, 3]), expected);
     }

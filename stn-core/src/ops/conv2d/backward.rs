@@ -33,8 +33,8 @@ pub(super) struct Saved<'a, T: Real> {
 
 impl<T: Real> Saved<'_, T> {
     /// Whether images, weights and these gradients may go by way of their spectra.
-    pub(super) fn are_finite(&self, grad: &[T]) -> bool {
-        spectral::are_finite(&[grad]) && (self.spectra.is_some() || spectral::are_finite(&[self.input, self.weight]))
+    pub(super) fn are_tame(&self, grad: &[T]) -> bool {
+        spectral::are_tame(&[grad]) && (self.spectra.is_some() || spectral::are_tame(&[self.input, self.weight]))
     }
 }
 
@@ -100,7 +100,7 @@ fn dense<T: Real>(geometry: &Geometry, relu: bool, saved: &Saved<T>, grad: &[T],
     for group in sums.chunks_exact(filters.max(1)) {
         bias.iter_mut().zip(group).for_each(|(bias, &sum)| *bias += sum);
     }
-    if spectral::dense_backward_pays::<T>(geometry, wanted) && saved.are_finite(&maps) {
+    if spectral::dense_backward_pays::<T>(geometry, wanted) && saved.are_tame(&maps) {
         let (input, weight) = spectral::backward(geometry, saved, &maps, wanted);
         return Gradients { input, weight, bias };
     }

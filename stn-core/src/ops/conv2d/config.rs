@@ -97,15 +97,17 @@ impl Conv2dConfig {
         Self { padding: Sides { top, bottom, left, right }, ..self }
     }
 
-    /// Height and width of the map; `None` where the kernel does not fit.
+    /// Height and width of the map; `None` where the kernel does not fit, or no number can say how far it reaches.
     pub(super) fn out_size(&self, (h, w): (usize, usize), (kh, kw): (usize, usize)) -> Option<(usize, usize)> {
         let side = |n: usize, kernel: usize, stride: usize, dilation: usize| {
-            Some(n.checked_sub(dilation * (kernel - 1) + 1)? / stride + 1)
+            let reach = dilation.checked_mul(kernel - 1)?.checked_add(1)?;
+            Some(n.checked_sub(reach)? / stride + 1)
         };
         let Sides { top, bottom, left, right } = self.padding;
+        let padded = |n: usize, before: usize, behind: usize| n.checked_add(before)?.checked_add(behind);
         Some((
-            side(h + top + bottom, kh, self.stride.0, self.dilation.0)?,
-            side(w + left + right, kw, self.stride.1, self.dilation.1)?,
+            side(padded(h, top, bottom)?, kh, self.stride.0, self.dilation.0)?,
+            side(padded(w, left, right)?, kw, self.stride.1, self.dilation.1)?,
         ))
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn run<T: Real>(
     let (images, shape) = (geometry.images, (geometry.images, geometry.filters, epilogue.positions()));
     let mut out = vec![T::zero(); shape.0 * shape.1 * shape.2];
     let mut cells = vec![0; if epilogue.windows.is_some() { out.len() } else { 0 }];
-    if spectral::forward_pays::<T>(geometry) && spectral::are_finite(&[input, weight]) {
+    if spectral::forward_pays::<T>(geometry) && spectral::are_tame(&[input, weight]) {
         let spectra = spectral::forward(geometry, epilogue, (input, weight, bias), (&mut out, &mut cells));
         return Forward { out, cells, spectra: Some(spectra) };
     }

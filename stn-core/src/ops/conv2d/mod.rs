@@ -17,6 +17,7 @@ mod tiles;
 
 use super::activation::{Activation, activate};
 use super::pool2d::{Pool2dConfig, max_pool2d};
+use super::real::unsupported;
 use by_product::ByProduct;
 use candle_core::{CustomOp3, DType, Device, Result, Tensor, bail};
 pub use config::{Conv2dConfig, ConvBlockConfig, Sides};
@@ -288,6 +289,9 @@ fn check(op: &str, input: &Tensor, weight: &Tensor, bias: &Tensor, cfg: Conv2dCo
     if input.dtype() != weight.dtype() || input.dtype() != bias.dtype() {
         let dtypes: [DType; 3] = [input.dtype(), weight.dtype(), bias.dtype()];
         bail!("{op}: input, weight and bias must have the same dtype, got {dtypes:?}")
+    }
+    if !matches!(input.dtype(), DType::F32 | DType::F64) {
+        return unsupported(op, input.dtype());
     }
     if ![input, weight, bias].iter().all(|t| matches!(t.device(), Device::Cpu)) {
         bail!("{op}: there is a kernel for the CPU only; move the tensors with to_device(&Device::Cpu)")

@@ -83,7 +83,7 @@ pub(super) fn run<T: Real>(
     }
     let problem = Problem { geometry, saved, grad, windows, places, starts, runs };
     let alive = saved.cells.iter().filter(|cell| **cell != DEAD).count();
-    if spectral::scattered_backward_pays::<T>(geometry, wanted, alive) && saved.are_finite(grad) {
+    if spectral::scattered_backward_pays::<T>(geometry, wanted, alive) && saved.are_tame(grad) {
         let (input, weight) = spectral::backward(geometry, saved, &problem.maps(), wanted);
         return Gradients { input, weight, bias: problem.bias() };
     }

@@ -42,7 +42,7 @@ pub fn affine_grid_sample(
 ) -> Result<Tensor> {
     const NAME: &str = "affine_grid_sample";
     let &[n, 2, 3] = theta.dims() else { bail!("{NAME}: theta must be (N, 2, 3), got {:?}", theta.shape()) };
-    check_input(NAME, input, n)?;
+    check_input(NAME, "theta", input, n)?;
     in_kernel_type(NAME, "theta", input, theta, |input, theta| {
         if input.device().is_cpu() {
             let targets = Some(Arc::new(Targets::new(out_size, cfg.align_corners)));

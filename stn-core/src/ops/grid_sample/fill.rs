@@ -35,7 +35,7 @@ use candle_core::{DType, Result, Tensor, bail};
 /// ```
 pub fn grid_sample_fill(input: &Tensor, grid: &Tensor, fill: &Tensor, cfg: GridSampleConfig) -> Result<Tensor> {
     const NAME: &str = "grid_sample_fill";
-    check_input(NAME, input, check_grid(NAME, grid)?)?;
+    check_input(NAME, "grid", input, check_grid(NAME, grid)?)?;
     if cfg.padding != Padding::Zeros {
         bail!("{NAME}: the fill takes the place of zeros; the padding must be Zeros, got {:?}", cfg.padding)
     }

@@ -26,6 +26,7 @@ pub use affine::affine_grid_sample;
 pub use fill::grid_sample_fill;
 pub use reference::grid_sample_reference;
 
+use crate::ops::real::unsupported;
 use candle_core::{DType, Result, Tensor, bail};
 use op::Sample;
 
@@ -103,7 +104,7 @@ impl GridSampleConfig {
 /// | `padding_mode="border"` | [`.padding(Padding::Border)`](Padding) |
 ///
 /// # Shapes
-/// - `input`: (B, C, H, W), any strides; it is never copied, also where it is broadcast.
+/// - `input`: (B, C, H, W), any strides; it is never copied, also where it is broadcast (but for halves, which are converted).
 /// - `grid`: (B * k, H', W', 2), last dimension **(x, y)**, -1 to 1 across the input. Grids i * k .. (i + 1) * k sample image i, so
 ///   k windows of one image need no copies of it.
 /// - result: (B * k, C, H', W'), of the input's type.
@@ -169,7 +170,7 @@ impl GridSampleConfig {
 /// # }
 /// ```
 pub fn grid_sample(input: &Tensor, grid: &Tensor, cfg: GridSampleConfig) -> Result<Tensor> {
-    check_input("grid_sample", input, check_grid("grid_sample", grid)?)?;
+    check_input("grid_sample", "grid", input, check_grid("grid_sample", grid)?)?;
     in_kernel_type("grid_sample", "grid", input, grid, |input, grid| {
         if input.device().is_cpu() {
             input.apply_op2(&grid.contiguous()?, Sample { cfg, targets: None })
@@ -186,13 +187,13 @@ fn check_grid(op: &str, grid: &Tensor) -> Result<usize> {
 }
 
 /// Fails unless the input is a batch of images that `n` windows can be distributed to.
-fn check_input(op: &str, input: &Tensor, n: usize) -> Result<()> {
+fn check_input(op: &str, name: &str, input: &Tensor, n: usize) -> Result<()> {
     let &[b, _, h, w] = input.dims() else { bail!("{op}: input must be (B, C, H, W), got {:?}", input.shape()) };
     if h == 0 || w == 0 {
         bail!("{op}: the input's height and width must not be zero, got {:?}", input.shape())
     }
     if !n.is_multiple_of(b) {
-        bail!("{op}: the grid's first dimension must be a multiple of the input's, got {n} grids for {b} images")
+        bail!("{op}: the first dimension of {name} must be a multiple of the input's, got {n} for {b} images")
     }
     Ok(())
 }
@@ -211,6 +212,9 @@ fn in_kernel_type(
     }
     if !input.device().same_device(points.device()) {
         bail!("{op}: input and {name} must be on one device, got {:?} and {:?}", input.device(), points.device())
+    }
+    if !half && !matches!(input.dtype(), DType::F32 | DType::F64) {
+        return unsupported(op, input.dtype());
     }
     if half {
         sample(&input.to_dtype(DType::F32)?, &points.to_dtype(DType::F32)?)?.to_dtype(input.dtype())

@@ -27,6 +27,12 @@ impl<const D: usize> Problem<D> {
         if dims.len() != D + 2 || strides.len() != D + 2 {
             candle_core::bail!("grid_sample: expected {} dimensions, got {dims:?} with strides {strides:?}", D + 2)
         }
+        // The kernels' bounds rest on these products.
+        if dims.iter().try_fold(1usize, |count, &side| count.checked_mul(side)).is_none() {
+            candle_core::bail!(
+                "grid_sample: an input of {dims:?} has more elements than a number of this machine can count"
+            )
+        }
         Ok(Self {
             axes: std::array::from_fn(|d| Axis::new(dims[D + 1 - d], strides[D + 1 - d], cfg)),
             images: dims[0],

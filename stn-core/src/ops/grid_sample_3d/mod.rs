@@ -17,7 +17,7 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Storage, 
 /// weighted mean of the eight nearest voxels, as it does in PyTorch. [`Interpolation::Nearest`] rounds halves to the even index.
 ///
 /// # Shapes
-/// - `input`: (B, C, D, H, W), any strides; it is never copied, also where it is broadcast.
+/// - `input`: (B, C, D, H, W), any strides; it is never copied, also where it is broadcast (but for halves, which are converted).
 /// - `grid`: (B * k, D', H', W', 3), last dimension **(x, y, z)**, -1 to 1 across the input: x along W, y along H, z along D. Grids
 ///   i * k .. (i + 1) * k sample volume i, so k windows of one volume need no copies of it.
 /// - result: (B * k, C, D', H', W'), of the input's type.
@@ -69,7 +69,7 @@ pub fn grid_sample_3d(input: &Tensor, grid: &Tensor, cfg: GridSampleConfig) -> R
         bail!("{NAME}: the input's depth, height and width must not be zero, got {:?}", input.shape())
     }
     if !n.is_multiple_of(b) {
-        bail!("{NAME}: the grid's first dimension must be a multiple of the input's, got {n} grids for {b} volumes")
+        bail!("{NAME}: the first dimension of grid must be a multiple of the input's, got {n} for {b} volumes")
     }
     let half = matches!(input.dtype(), DType::F16 | DType::BF16);
     if input.dtype() != grid.dtype() && !(half && grid.dtype() == DType::F32) {

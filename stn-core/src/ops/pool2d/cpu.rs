@@ -28,7 +28,7 @@ impl Problem {
     pub(super) fn new(input: &Shape, cfg: Pool2dConfig) -> Result<Self> {
         let (n, c, h, w) = input.dims4()?;
         let Some(out) = cfg.out_size((h, w)) else { candle_core::bail!("pool2d: no window of {cfg:?} fits {h}x{w}") };
-        Ok(Self { maps: (n, c), size: (h, w), out, cfg })
+        Ok(Self { maps: (n, c), size: (h, w), out, cfg: cfg.on((h, w)) })
     }
 
     pub(super) fn output_shape(&self) -> Shape {

@@ -44,11 +44,25 @@ impl Pool2dConfig {
 
     /// The number of windows along a side of `n` pixels; `None` if not even one fits.
     fn windows(&self, n: usize, kernel: usize, stride: usize, padding: usize) -> Option<usize> {
+        let padded = n.checked_add(padding.checked_mul(2)?)?;
+        let stride = Self::within(stride, padded);
         let rounding = if self.ceil_mode { stride - 1 } else { 0 };
-        let count = (n + 2 * padding + rounding).checked_sub(kernel)? / stride + 1;
+        let count = padded.checked_add(rounding)?.checked_sub(kernel)? / stride + 1;
         // The last window must start on the image or in the padding before it.
         let behind = self.ceil_mode && (count - 1) * stride >= n + padding;
         Some(if behind { count - 1 } else { count })
+    }
+
+    /// A stride that leads out of a padded side, where there is one window, as the shortest that does: kernels set a stride's memory aside.
+    fn within(stride: usize, padded: usize) -> usize {
+        stride.min(padded.max(1))
+    }
+
+    /// The same pool of an image of `h` x `w` pixels without strides that are longer than it.
+    fn on(self, (h, w): (usize, usize)) -> Self {
+        let stride =
+            (Self::within(self.stride.0, h + 2 * self.padding.0), Self::within(self.stride.1, w + 2 * self.padding.1));
+        Self { stride, ..self }
     }
 
     /// Height and width of the result for an image of `h` x `w` pixels.
@@ -70,6 +84,9 @@ impl Pool2dConfig {
         }
         if h == 0 || w == 0 || self.out_size((h, w)).is_none() {
             bail!("{op}: a window of {kernel:?} does not fit an image of {h}x{w} with padding {padding:?}")
+        }
+        if kernel.0.min(h + 2 * padding.0).saturating_mul(w) > u32::MAX as usize {
+            bail!("{op}: the rows of a window must have fewer than 2^32 pixels, got {kernel:?} on an image of {h}x{w}")
         }
         Ok(())
     }

@@ -43,7 +43,9 @@ impl System {
             bail!("thin_plate_spline: the control points must not all lie on one line")
         }
         let Some(coefficients) = solve(&control, regularisation / (scale * scale)) else {
-            bail!("thin_plate_spline: the system of these control points has no solution to the precision of f64")
+            bail!(
+                "thin_plate_spline: the system of these control points, with a regularisation of {regularisation}, has no solution to the precision of f64"
+            )
         };
         Ok(Self { control, centre, scale, coefficients })
     }

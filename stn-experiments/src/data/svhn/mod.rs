@@ -46,6 +46,9 @@ const FOLDER: &str = "full_numbers";
 /// The release of the crops: they are made anew where what they hold or leave out changes.
 const PROTOCOL: &str = "crops-v1";
 
+/// The rows of the splits at the pinned revision.
+const ROWS: [(&str, usize); 3] = [("train", 33_402), ("extra", 202_353), ("test", 13_068)];
+
 const STAND_IN: StandIn = StandIn {
     set: "SVHN",
     taken: "SYNTHETIC house numbers: the results are not SVHN's",
@@ -120,7 +123,8 @@ impl Svhn {
         };
         match STAND_IN.choose(hub, source, offline, fetch)? {
             Chosen::Hub([train, extra, test]) => {
-                Self::new(crops_of(&train, side)?, crops_of(&extra, side)?, crops_of(&test, side)?, of_hub())
+                let crops = |split: &str, files: &[HubFile]| crops_of(split, files, side);
+                Self::new(crops("train", &train)?, crops("extra", &extra)?, crops("test", &test)?, of_hub())
             }
             Chosen::StandIn { reason } => Self::synthetic(hub, side, &reason),
         }
@@ -133,7 +137,7 @@ impl Svhn {
     /// As [`Svhn::load`].
     pub fn load_test(hub: &Hub, source: Source, offline: bool, side: usize) -> Result<(NumberSet, DataSource)> {
         let (files, source) = match STAND_IN.choose(hub, source, offline, || files(hub, "test", offline, side))? {
-            Chosen::Hub(files) => (crops_of(&files, side)?, of_hub()),
+            Chosen::Hub(files) => (crops_of("test", &files, side)?, of_hub()),
             Chosen::StandIn { reason } => {
                 let folder = synthetic_folder(hub, side);
                 (vec![synthetic_crops(&folder, side, 1, SYNTHETIC[1])?], synthetic_source(&reason))
@@ -223,8 +227,8 @@ fn files(hub: &Hub, split: &str, offline: bool, side: usize) -> Result<Vec<HubFi
     names.iter().map(file).collect()
 }
 
-/// The crops of files, made where they are not.
-fn crops_of(files: &[HubFile], side: usize) -> Result<Vec<Arc<Crops>>> {
+/// The crops of a split's files, made where they are not. Says where they are of a part of the split alone.
+fn crops_of(split: &str, files: &[HubFile], side: usize) -> Result<Vec<Arc<Crops>>> {
     let crops = |HubFile { crops, parquet }: &HubFile| {
         let Some(parquet) = parquet else { return Ok(Arc::new(Crops::open(crops, side)?)) };
         let clock = Instant::now();
@@ -234,7 +238,19 @@ fn crops_of(files: &[HubFile], side: usize) -> Result<Vec<Arc<Crops>>> {
         crate::warn!("{name}: {count} crops of {side} px in {seconds:.1} s, {:.0} a second", count as f64 / seconds);
         Ok(Arc::new(made))
     };
-    files.iter().map(crops).collect()
+    let crops: Vec<_> = files.iter().map(crops).collect::<Result<_>>()?;
+    let rows = crops.iter().map(|crops| crops.len() + crops.left_out).sum();
+    if let ([first, ..], Some(warning)) = (files, of_a_part(split, rows)) {
+        let folder = first.crops.parent().unwrap_or(&first.crops);
+        crate::warn!("{warning}; remove {} and they are made anew, of what the hub has then", folder.display());
+    }
+    Ok(crops)
+}
+
+/// What is to be said of so many rows of a split: nothing where these are all.
+fn of_a_part(split: &str, rows: usize) -> Option<String> {
+    let &(_, all) = ROWS.iter().find(|(name, all)| *name == split && *all != rows)?;
+    Some(format!("WARNING: the crops are of {rows} images of SVHN's split {split}, which has {all}"))
 }
 
 /// The first `count` synthetic numbers of a split (0: train, 1: test), made where they are not.
@@ -251,4 +267,4 @@ fn synthetic_crops(folder: &Path, side: usize, split: usize, count: u64) -> Resu
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

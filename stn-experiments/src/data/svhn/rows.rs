@@ -40,7 +40,7 @@ pub fn images(table: &Table, group: usize) -> Result<Vec<Bytes>> {
     table.bytes_of_group("image.bytes", group)
 }
 
-/// Reads the digits of a row group of `full_numbers`, for each row from left to right: `digits` struct{bbox: lists of [left, top, width, height], label: lists}.
+/// Reads the digits of a row group of `full_numbers`, in the order of their annotation: `digits` struct{bbox: lists of [left, top, width, height], label: lists}.
 /// An error stands for a row of labels or boxes that make no sense.
 ///
 /// # Errors

@@ -28,19 +28,6 @@ pub struct Scene {
     pub digits: Vec<DigitBox>,
 }
 
-/// Which digits number `index` of a split is made of, without drawing it: their classes.
-///
-/// # Panics
-///
-/// When there are no digits.
-pub fn classes(digits: &Dataset, split: u64, index: u64) -> Vec<u8> {
-    chosen(digits, &mut rng(0, Purpose::HouseNumber, split, index)).iter().map(|&i| digits.labels[i]).collect()
-}
-
-fn chosen(digits: &Dataset, rng: &mut ChaCha8Rng) -> Vec<usize> {
-    (0..layout::digits(rng)).map(|_| below(rng, digits.len())).collect()
-}
-
 /// Draws number `index` of a split (0 for training, 1 for testing) from its digits.
 ///
 /// # Panics
@@ -48,7 +35,7 @@ fn chosen(digits: &Dataset, rng: &mut ChaCha8Rng) -> Vec<usize> {
 /// When there are no digits, or they are not (1, 28, 28).
 pub fn scene(digits: &Dataset, split: u64, index: u64) -> Scene {
     let rng = &mut rng(0, Purpose::HouseNumber, split, index);
-    let chosen = chosen(digits, rng);
+    let chosen: Vec<usize> = (0..layout::digits(rng)).map(|_| below(rng, digits.len())).collect();
     let classes: Vec<u8> = chosen.iter().map(|&i| digits.labels[i]).collect();
     let mut boxes = layout::boxes(&classes, rng);
 

@@ -1,6 +1,6 @@
 //! House numbers from a parquet file in the hub's schema, and synthetic ones, through the same crops.
 
-use super::make::{labels, write_synthetic};
+use super::make::write_synthetic;
 use super::*;
 use image::{ImageFormat, Rgb, RgbImage};
 use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
@@ -68,6 +68,16 @@ fn file(groups: &[&[(RgbImage, Vec<DigitBox>)]]) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
+/// Puts numbers into the hub's cache as its own files are: so many to train on, so many to test on.
+pub(crate) fn put_numbers(hub: &Hub, counts: [u64; 2]) -> Result<()> {
+    let digits = Mnist::embedded("asked for")?.test;
+    for (split, count) in [("train", counts[0]), ("test", counts[1])] {
+        let rows: Vec<_> = (0..count).map(|i| scene(&digits, 0, i)).map(|scene| (scene.image, scene.digits)).collect();
+        hub.put(&REPOSITORY, FOLDER, &format!("{split}-00000-of-00001.parquet"), &file(&[&rows]))?;
+    }
+    Ok(())
+}
+
 fn digit(class: u8, left: i32) -> DigitBox {
     DigitBox { class, left, top: 4, width: 6, height: 10 }
 }
@@ -132,7 +142,9 @@ fn synthetic_numbers_are_pinned_and_of_the_right_digits() -> Result<()> {
     );
     for i in 0..300 {
         let Scene { image, digits: boxes } = scene(&digits, 1, i as u64);
-        assert_eq!(numbers.get(i).1, labels(boxes.iter().map(|digit| digit.class)));
+        assert!(
+            numbers.get(i).1.iter().copied().filter(|&label| label != NONE).eq(boxes.iter().map(|digit| digit.class))
+        );
         // Every digit lies in the image and in its window, even the widest.
         let number = Frame::around(&boxes).unwrap();
         let window = number.window(128);
@@ -147,6 +159,19 @@ fn synthetic_numbers_are_pinned_and_of_the_right_digits() -> Result<()> {
         let down = number.top + number.height / 2.0 - f64::from(image.height()) / 2.0;
         assert!(across.abs() <= 1.5 && down.abs() <= 1.5, "number {i} is {across}, {down} pixels from the middle");
     }
+    Ok(())
+}
+
+/// Written as the hub's files are and read by their reader, synthetic numbers give the same crops, bit for bit.
+#[test]
+fn synthetic_numbers_in_the_hubs_schema_give_the_same_crops() -> Result<()> {
+    let (folder, digits) = (tempfile::tempdir()?, Mnist::embedded("asked for")?.test);
+    let rows: Vec<_> = (0..60).map(|i| scene(&digits, 1, i)).map(|scene| (scene.image, scene.digits)).collect();
+    let (parquet, read, made) = (folder.path().join("p"), folder.path().join("read"), folder.path().join("made"));
+    std::fs::write(&parquet, file(&[&rows[..40], &rows[40..]]))?;
+    crop_file(&parquet, &read, 64)?;
+    write_synthetic(&made, 64, &digits, 1, 60)?;
+    assert!(std::fs::read(&read)? == std::fs::read(&made)?, "crops or labels differ");
     Ok(())
 }
 
@@ -247,6 +272,14 @@ fn the_hubs_files_become_sets_that_outlive_them() -> Result<()> {
     assert_eq!((test.identity(), source), (all.test.identity(), all.source));
     assert!(Svhn::load(&hub, Source::Hub, true, 128, TrainingSplit::Train).is_err(), "other crops are not made");
     Ok(())
+}
+
+#[test]
+fn a_part_of_a_split_is_called_one() {
+    assert_eq!(of_a_part("test", 13_068), None);
+    assert_eq!(of_a_part("no files", 0), None);
+    let said = of_a_part("test", 256).unwrap();
+    assert!(said.contains("256 images of SVHN's split test, which has 13068"), "{said}");
 }
 
 /// A damaged file is not a missing one: `auto` takes no synthetic numbers for it.

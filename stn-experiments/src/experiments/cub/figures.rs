@@ -5,7 +5,7 @@ use super::evaluation::{Window, class_name, windows};
 use super::samples::images;
 use crate::data::Hub;
 use crate::data::birds::{BirdSet, Birds};
-use crate::figures::{Figure, note, png};
+use crate::figures::{Figure, PRIVATE_FILE, note, png};
 use crate::models::birds::BirdModel;
 use crate::record::RunDir;
 use crate::run::{Config, RunResult, SAMPLES_FILE};
@@ -22,9 +22,8 @@ use stn_viz::{GalleryFigure, GalleryItem, Outline, gallery};
 const CELLS: usize = 32;
 /// Images whose crops are shown.
 const CROPPED: usize = 4;
-/// On figures with photographs, and in the names of their files, which the repository does not take.
+/// On figures with photographs.
 const PRIVATE: &str = "photographs of CUB-200-2011 belong to their photographers: not to be published";
-const PRIVATE_FILE: &str = "-photographs";
 
 /// All figures of a run. Those with photographs are drawn only where the hub's files are in the cache: a run keeps no pixel of them.
 pub(super) fn all(folder: &Path, run: &RunDir, result: &RunResult) -> Result<Vec<Figure>> {

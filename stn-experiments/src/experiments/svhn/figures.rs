@@ -1,11 +1,12 @@
 //! What the transformers of a run look at, what the last of them does to feature maps, and what was read wrongly.
 
-use crate::data::DataSource;
-use crate::data::svhn::NONE;
-use crate::figures::{Figure, note, png};
+use super::samples::samples;
+use crate::data::svhn::{NONE, Svhn};
+use crate::data::{DataSource, Hub, Source};
+use crate::figures::{Figure, PRIVATE_FILE, note, png};
 use crate::models::svhn::SvhnModel;
 use crate::record::RunDir;
-use crate::run::{RunResult, SAMPLES_FILE};
+use crate::run::{MODEL_FILE, RunResult, SAMPLES_FILE};
 use anyhow::Result;
 use candle_core::{DType, IndexOp, Tensor};
 use std::collections::HashMap;
@@ -13,26 +14,48 @@ use std::path::Path;
 use stn_core::transform::compose;
 use stn_viz::{GalleryFigure, GalleryItem, Outline, gallery};
 
-/// All figures of a run. Of real house numbers a run keeps no pixels, and so there is nothing to draw.
-pub(super) fn all(folder: &Path, run: &RunDir, result: &RunResult) -> Result<Vec<Figure>> {
+/// On figures with real house numbers.
+const PRIVATE: &str = "images of SVHN are not ours to pass on: not to be published";
+
+/// All figures of a run. Of real house numbers a run keeps no pixels: figures with them are drawn only where the run's weights are, and the test images in `hub`'s cache.
+pub(super) fn all(folder: &Path, run: &RunDir, result: &RunResult, hub: &Hub) -> Result<Vec<Figure>> {
     if !run.has(SAMPLES_FILE) {
         return Ok(Vec::new());
     }
-    let samples = run.load_tensors(SAMPLES_FILE)?;
-    let numbers = match &result.data_source {
-        DataSource::Synthetic { .. } => "SYNTHETIC numbers, not SVHN,",
-        _ => "SVHN,",
+    let private = !matches!(result.data_source, DataSource::Synthetic { .. });
+    let samples = match private {
+        false => run.load_tensors(SAMPLES_FILE)?,
+        true => match with_pixels(run, hub)? {
+            Some(samples) => samples,
+            None => return Ok(Vec::new()),
+        },
     };
+    let numbers = if private { "SVHN," } else { "SYNTHETIC numbers, not SVHN," };
     let name = format!("{} on {numbers} {} px", result.model.parse::<SvhnModel>()?.label(), result.data);
-    let sheet = Sheet { folder, samples: &samples, name, result };
+    let sheet = Sheet { folder, samples: &samples, name, private, result };
     let figures = [sheet.windows()?, sheet.maps()?, sheet.failures()?];
     Ok(figures.into_iter().flatten().collect())
+}
+
+/// What a run's network makes of the test images that it was tested on, with their pixels; none where the images or the weights are not at hand.
+fn with_pixels(run: &RunDir, hub: &Hub) -> Result<Option<HashMap<String, Tensor>>> {
+    if !run.has(MODEL_FILE) {
+        return Ok(None);
+    }
+    let (settings, network) = super::load(run)?;
+    let Ok((test, _)) = Svhn::load_test(hub, Source::Hub, true, super::side(&settings.data)?) else { return Ok(None) };
+    if test.identity() != settings.test_identity {
+        return Ok(None); // another copy of the set
+    }
+    samples(&network, &test, true).map(Some)
 }
 
 struct Sheet<'a> {
     folder: &'a Path,
     samples: &'a HashMap<String, Tensor>,
     name: String,
+    /// Whether its pictures are real house numbers.
+    private: bool,
     result: &'a RunResult,
 }
 
@@ -44,9 +67,13 @@ impl Sheet<'_> {
         let RunResult { budget, data, model, seed, .. } = self.result;
         let items: Vec<GalleryItem> =
             items.iter().map(|(image, outlines, caption)| GalleryItem { image, outlines, caption }).collect();
-        let (title, note) = (format!("{}: {title}", self.name), note(self.result));
+        let title = format!("{}: {title}", self.name);
+        let (mut note, mut file) = (note(self.result), format!("{budget}-{data}-{model}-seed-{seed}-{file}"));
+        if self.private {
+            note = format!("{note}; {PRIVATE}");
+            file += PRIVATE_FILE;
+        }
         let figure = GalleryFigure { title: &title, note: &note, kinds, columns, side: 100., items: &items };
-        let file = format!("{budget}-{data}-{model}-seed-{seed}-{file}");
         png(self.folder, file, format!("{title}."), |path| gallery(path, &figure)).map(Some)
     }
 

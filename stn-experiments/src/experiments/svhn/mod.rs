@@ -155,7 +155,7 @@ impl Experiment for HouseNumbers {
     }
 
     fn figures(&self, folder: &Path, run: &RunDir, result: &RunResult) -> Result<Vec<Figure>> {
-        figures::all(folder, run, result)
+        figures::all(folder, run, result, &Hub::from_env())
     }
 
     fn findings(&self, results: &[&RunResult]) -> Result<String> {
@@ -263,6 +263,7 @@ pub fn load(dir: &RunDir) -> Result<(Settings, SvhnNetwork)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::svhn::tests::put_numbers;
     use crate::run::{MODEL_FILE, SAMPLES_FILE};
     use crate::train::Cadence;
 
@@ -321,19 +322,46 @@ mod tests {
         Ok(())
     }
 
+    /// No network is touched: the files are in the cache.
     #[test]
-    fn of_real_numbers_no_pixel_is_kept() -> Result<()> {
-        let folder = tempfile::tempdir()?;
-        let svhn = Svhn::synthetic_in(folder.path(), 64, [40, 12], "asked for")?;
-        let vars = SeededVarMap::new(0);
-        let vb = vars.var_builder(DType::F32, &Device::Cpu);
-        let network = crate::models::svhn::svhn(SvhnModel::Multi, SvhnConfig::narrow(64), &DropoutRng::new(0), vb)?;
-        let real = DataSource::Hub { repository: "a/b".into(), commit: "c".into() };
-        let kept = samples::samples(&network, &svhn.test, &real)?;
+    fn of_real_numbers_no_pixel_is_kept_and_figures_are_drawn_from_the_cache() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        let hub = Hub::new("http://127.0.0.1:9", home.path().join("hub"));
+        put_numbers(&hub, [40, 12])?;
+        let numbers =
+            Numbers::new(Svhn::load(&hub, Source::Hub, true, 64, TrainingSplit::Train)?, TrainingSplit::Train);
+        let budget = Budget { steps: 2, batch: 8, ..Budget::named("quick", HouseNumbers.budgets())? };
+        let runs = home.path().join("runs");
+        let run = Run {
+            experiment: &HouseNumbers,
+            data: "64".into(),
+            model: SvhnModel::Multi.id().into(),
+            seed: 0,
+            budget: &budget,
+            runs: &runs,
+            finished: None,
+            cadence: Cadence::default(),
+            estimate: false,
+        };
+        let status = perform(&run, SvhnConfig::narrow(64), &numbers, &Stop::new())?;
+        let (Status::Finished(result), dir) = (status, run.dir()) else { panic!("not finished") };
+        let kept = dir.load_tensors(SAMPLES_FILE)?;
         for (name, tensor) in &kept {
             assert!(tensor.rank() == 2, "{name} {:?}", tensor.shape());
         }
         assert!(kept.contains_key("theta4") && kept.contains_key("read"));
+
+        let drawn = figures::all(home.path(), &dir, &result, &hub)?;
+        assert_eq!(drawn.len(), 3, "{drawn:?}");
+        for Figure { file, caption, .. } in &drawn {
+            assert!(file.ends_with("-photographs") && caption.contains("on SVHN"), "{file}: {caption}");
+            assert!(home.path().join(format!("{file}.png")).exists());
+        }
+        // Neither from a cache of other images nor without one.
+        let others = Hub::new("http://127.0.0.1:9", home.path().join("others/hub"));
+        assert_eq!(figures::all(home.path(), &dir, &result, &others)?, []);
+        put_numbers(&others, [12, 11])?;
+        assert_eq!(figures::all(home.path(), &dir, &result, &others)?, []);
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! What a run keeps of its test images for the figures: some with what the transformers did, and some that it read wrongly.
 
 use super::score::{batch, read};
-use crate::data::DataSource;
 use crate::data::svhn::NumberSet;
 use crate::models::svhn::SvhnNetwork;
 use anyhow::Result;
@@ -20,9 +19,8 @@ const MAPS: usize = 4;
 /// The first test images (`images`, in bytes), the theta of each transformer (`theta1`, ..), what goes in and comes out of the last one (`before`, `after`), and the first
 /// failures with what they are and what was read (`failures`, `labels`, `read`).
 ///
-/// Of real house numbers no pixels are kept: they are not ours to pass on. Only thetas, labels and readings are.
-pub(super) fn samples(network: &SvhnNetwork, test: &NumberSet, source: &DataSource) -> Result<HashMap<String, Tensor>> {
-    let ours = matches!(source, DataSource::Synthetic { .. });
+/// Without `pixels` only thetas, labels and readings: real house numbers are not ours to pass on.
+pub(super) fn samples(network: &SvhnNetwork, test: &NumberSet, pixels: bool) -> Result<HashMap<String, Tensor>> {
     let mut samples = HashMap::new();
     let shown = 0..SHOWN.min(test.len());
     let prediction = network.forward(&batch(test, shown.clone())?.0, false)?;
@@ -31,6 +29,9 @@ pub(super) fn samples(network: &SvhnNetwork, test: &NumberSet, source: &DataSour
     }
     let (mut wrong, mut labels, mut readings) = (vec![], vec![], vec![]);
     for start in (0..test.len().min(SEARCHED)).step_by(100) {
+        if wrong.len() == FAILURES {
+            break;
+        }
         let range = start..test.len().min(SEARCHED).min(start + 100);
         let (seen, of) = batch(test, range.clone())?;
         for (index, (reading, label)) in range.zip(read(&network.forward(&seen, false)?.logits)?.iter().zip(&of)) {
@@ -42,7 +43,7 @@ pub(super) fn samples(network: &SvhnNetwork, test: &NumberSet, source: &DataSour
         }
     }
     let device = &Device::Cpu;
-    if ours {
+    if pixels {
         if let (Some(last), Some(input)) = (prediction.transformed.last(), prediction.inputs.last()) {
             let kept = |maps: &Tensor| {
                 let (count, channels, ..) = maps.dims4()?;

@@ -2,8 +2,8 @@
 
 use super::samples::samples;
 use super::score::{Score, batch, read};
-use crate::data::Epochs;
 use crate::data::svhn::{Labels, Svhn};
+use crate::data::{DataSource, Epochs};
 use crate::models::svhn::{SvhnNetwork, svhn_loss};
 use crate::run::Trial;
 use crate::train::{Loss, Task};
@@ -70,7 +70,8 @@ impl Trial for SvhnTrial<'_> {
     }
 
     fn samples(&self) -> Result<HashMap<String, Tensor>> {
-        samples(&self.network, &self.numbers.test, &self.numbers.source)
+        let pixels = matches!(self.numbers.source, DataSource::Synthetic { .. });
+        samples(&self.network, &self.numbers.test, pixels)
     }
 
     fn details(&self) -> Result<Map<String, Value>> {

@@ -36,12 +36,14 @@ pub(super) use cost::{dense_backward_pays, forward_pays, scattered_backward_pays
 /// The spectra of a block of images and of their maps take about so many bytes.
 const BLOCK_BYTES: usize = 48 << 20;
 
-/// Whether all numbers are finite: one that is not would spoil every pixel of two images.
-pub(super) fn are_finite<T: Real>(values: &[&[T]]) -> bool {
+/// Whether all numbers are finite, and so far from the largest that sums of products are too: one that is not would spoil every pixel of two images.
+pub(super) fn are_tame<T: Real>(values: &[&[T]]) -> bool {
+    // f32 ends at 2^128: two factors and 2^28 terms.
+    let bound = T::from_f64(2f64.powi(50));
     values.iter().all(|values| {
         values.par_chunks(1 << 14).all(|values| {
-            // Zero times a finite number is zero, times any other NaN.
-            vectorised!(values.iter().fold(true, |finite, &x| finite & (x * T::zero() == T::zero())))
+            // NaN fails every comparison.
+            vectorised!(values.iter().fold(true, |tame, &x| tame & (x <= bound) & (x >= T::zero() - bound)))
         })
     })
 }
