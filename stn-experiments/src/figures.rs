@@ -1,6 +1,7 @@
 //! The figures of a report, drawn from what the runs' directories hold: the learning curves, and what an experiment's own need.
 
 use crate::cells::Training;
+use crate::data::mnist::SIDE;
 use crate::experiments::Experiment;
 use crate::metrics::Measure;
 use crate::models::TransformKind;
@@ -58,6 +59,12 @@ pub(crate) fn note(result: &RunResult) -> String {
     format!("budget {} ({steps} steps), seed {seed}; {}", result.budget_label(), result.images_label())
 }
 
+/// The columns of a figure of images of `side` px. Classifiers of larger images than MNIST's see the output at half its size.
+pub(crate) fn headings(side: usize) -> [&'static str; 3] {
+    let [input, grid, seen] = stn_viz::WARP_HEADINGS;
+    [input, grid, if side > SIDE { "the transformer's output" } else { seen }]
+}
+
 /// What the experiment measures, and the loss, over the steps: a figure of each for every data set, one curve a run. The names of the files begin with `prefix`.
 ///
 /// # Errors
@@ -97,8 +104,19 @@ fn learning_curve(
 ) -> Result<Option<Figure>> {
     let rising = key == "correct_percent";
     let trainings: BTreeSet<Training> = runs.iter().map(|(_, result)| Training::of(result)).collect();
+    // The seeds of a cell have one colour: there are not enough for all.
+    fn cell(result: &RunResult) -> (Training<'_>, &str) {
+        (Training::of(result), &result.model)
+    }
+    let mut cells = Vec::new();
+    for (_, result) in runs {
+        if !cells.contains(&cell(result)) {
+            cells.push(cell(result));
+        }
+    }
     let mut series = Vec::new(); // name, points, colour, dashed
-    for (colour, (run, result)) in runs.iter().enumerate() {
+    for (run, result) in runs {
+        let colour = cells.iter().position(|other| *other == cell(result)).unwrap_or(0);
         let lines = run.metrics()?;
         let points = |key: &str| {
             let point = |line: &serde_json::Value| Some((line["step"].as_f64()?, line[key].as_f64()?));
@@ -108,10 +126,19 @@ fn learning_curve(
         let training =
             if trainings.len() > 1 { format!("{budget}, {}", Training::of(result).on) } else { budget.clone() };
         let name = format!("{} on {data}, {training}, seed {seed}", experiment.label(model));
-        let whose = if rising { "" } else { ": training batches" };
-        series.push((format!("{name}{whose}"), points(key), colour, key == "error_percent"));
-        let validation = points("val_error_percent");
-        if key == "error_percent" && !validation.is_empty() {
+        // Where no line says what is right of the whole set, the steps' own counts do, of what is wrong.
+        let counted = key == "error_percent" || rising && points(key).is_empty();
+        let of_counts = |key: &str| {
+            let right = |(step, wrong)| (step, if rising { 100.0 - wrong } else { wrong });
+            points(key).into_iter().map(right).collect::<Vec<_>>()
+        };
+        let (measured, validation) = match counted {
+            true => (of_counts("error_percent"), of_counts("val_error_percent")),
+            false => (points(key), vec![]),
+        };
+        let whose = if rising && !counted { "" } else { ": training batches" };
+        series.push((format!("{name}{whose}"), measured, colour, counted));
+        if !validation.is_empty() {
             series.push((format!("{name}: validation"), validation, colour, false));
         }
     }
@@ -137,7 +164,7 @@ fn note_of_all(runs: &[&(RunDir, RunResult)]) -> String {
         labels.into_iter().collect::<Vec<_>>()
     };
     let (budgets, sources) = (all(RunResult::budget_label), all(RunResult::images_label));
-    format!("budget {}; {}", budgets.join(" and "), sources.join(" and "))
+    format!("budget {}; {}", budgets.join("; "), sources.join(" and "))
 }
 
 /// The rotations of sampling grids in degrees, counter-clockwise on the screen: of the affine transform that comes closest to each.
@@ -158,6 +185,23 @@ mod tests {
     use stn_core::ops::{GridSampleConfig, grid_sample};
     use stn_core::transform::affine_grid;
 
+    /// Birds count what is right, and their steps what is wrong.
+    #[test]
+    fn what_counts_correct_answers_has_a_curve_of_its_steps() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let dir = folder.path().join("run");
+        std::fs::create_dir(&dir)?;
+        let lines = "{\"step\":50,\"error_percent\":40.0,\"loss\":1.0}\n{\"step\":100,\"error_percent\":10.0,\"loss\":0.5,\"val_error_percent\":30.0}\n";
+        std::fs::write(dir.join("metrics.jsonl"), lines)?;
+        let run = (RunDir::new(&dir), test_result("cub", "224", "cnn", 0, 20.0));
+        let figures = learning_curves(folder.path(), "", crate::experiments::named("cub")?, &[&run])?;
+        let files: Vec<&str> = figures.iter().map(|figure| figure.file.as_str()).collect();
+        assert_eq!(files, ["correct", "loss"]);
+        let drawn = std::fs::read_to_string(folder.path().join("correct.svg"))?;
+        assert!(drawn.contains("training batches") && drawn.contains("validation"));
+        Ok(())
+    }
+
     #[test]
     fn the_footnote_of_several_runs_loses_no_label() {
         let made = "91000 images of SYNTHETIC house numbers v1";
@@ -173,7 +217,7 @@ mod tests {
         let note = note_of_all(&runs.iter().collect::<Vec<_>>());
         assert_eq!(
             note,
-            "budget paper and quick, scaled down; 230755 images of a/b@c and 91000 images of SYNTHETIC house numbers v1 (embedded)"
+            "budget paper; quick, scaled down; 230755 images of a/b@c and 91000 images of SYNTHETIC house numbers v1 (embedded)"
         );
         assert_eq!(
             note_of_all(&[&runs[0]]),

@@ -3,13 +3,13 @@
 use crate::data::{Distortion, Mnist};
 use crate::experiments::classification::image_tensor;
 use crate::experiments::{TEST_SEED, mnist};
-use crate::figures::note;
+use crate::figures::{headings, note};
 use crate::record::RunDir;
 use crate::run::{Config, RunResult};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{D, Device, IndexOp, Tensor};
 use std::path::Path;
-use stn_viz::{WARP_HEADINGS, WarpFigure, WarpRow, warps};
+use stn_viz::{WarpFigure, WarpRow, warps};
 
 /// Which image.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +64,7 @@ pub fn look(run: &RunDir, image: Image, mnist: impl FnOnce() -> Result<Mnist>, o
     let figure = WarpFigure {
         title: &title,
         note: &format!("{said}; theta = [{}]{whence}", theta.join(", ")),
-        headings: WARP_HEADINGS,
+        headings: headings(side),
         rows: &[WarpRow { label: "", input: &input, grid: &grid, output: &output }],
         align_corners: true,
         blocks: 1,

@@ -6,7 +6,7 @@
 
 mod files;
 
-pub use files::{read_json, remove_half_written, write_atomically, write_json};
+pub use files::{read_json, remove_half_written, write_atomically, write_json, write_once};
 
 use crate::data::DataSource;
 use anyhow::{Context, Result, bail, ensure};
@@ -201,6 +201,12 @@ impl RunDir {
     pub fn load_tensors(&self, name: &str) -> Result<HashMap<String, Tensor>> {
         let path = self.path.join(name);
         if !path.exists() {
+            if self.has(RESULT) {
+                bail!(
+                    "{} is missing: the run is finished, but this record of it has no such file. Train it again into another folder (--out)",
+                    path.display()
+                )
+            }
             let steps = self.metrics()?.pop().and_then(|line| line["step"].as_u64()).unwrap_or(0);
             bail!(
                 "{} is missing. Some {steps} steps of the run were done: if it was stopped, the command that trains it goes on",

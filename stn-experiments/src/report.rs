@@ -206,7 +206,10 @@ fn section(
                 Err(error) => {
                     let note = format!("{} on {}: {error:#}", experiment.label(&result.model), result.data);
                     crate::warn!("figures are left out, {note}");
-                    left_out.push(note);
+                    // Others read the report, on whose machines the folder is another.
+                    let RunResult { data, model, seed, .. } = result;
+                    let place = format!("{data}/{model}/seed-{seed}");
+                    left_out.push(note.replace(&run.path().display().to_string(), &place));
                 }
             }
         }
@@ -222,7 +225,7 @@ fn section(
     if let Some(training) = experiment.paper_training()
         && results.iter().any(|result| result.scaled_down())
     {
-        writeln!(text, "\nThese runs are scaled down against the paper's {training}, as the last column says.")?;
+        writeln!(text, "\nThe runs whose budget says so are scaled down; the paper has {training}.")?;
     }
     text.push_str("\n### Figures\n");
     for Figure { file, caption, svg } in figures {

@@ -186,6 +186,19 @@ pub fn reproduce(request: &Request, stop: &Stop) -> Result<Ending> {
 /// # Errors
 /// When a run fails: the others are performed all the same, and the failures listed at the end.
 pub fn sweep(request: &Request, perform: impl Fn(&Run) -> Result<Status>, stop: &Stop) -> Result<Ending> {
+    sweep_after(&mut Vec::new(), request, perform, stop)
+}
+
+/// A [`sweep`] whose table and report have the runs of `earlier` ones of the same command too; its own are put to them.
+///
+/// # Errors
+/// As [`sweep`].
+pub fn sweep_after(
+    earlier: &mut Vec<(RunDir, RunResult)>,
+    request: &Request,
+    perform: impl Fn(&Run) -> Result<Status>,
+    stop: &Stop,
+) -> Result<Ending> {
     let (budget, runs) = (&request.budget, request.runs());
     let root = request.out.join(request.experiment.id()).join(&budget.name);
     crate::say!("{} runs, budget {}: {}; into {}\n", runs.len(), budget.name, budget.describe(), root.display());
@@ -193,7 +206,7 @@ pub fn sweep(request: &Request, perform: impl Fn(&Run) -> Result<Status>, stop: 
     if matches!(request.base.as_str(), "full" | "paper") && budget.steps >= ESTIMATED_FROM {
         estimate(&runs, &perform, stop);
     }
-    let (mut finished, mut failures) = (Vec::new(), Vec::new());
+    let (finished, mut failures) = (earlier, Vec::new());
     for (i, run) in runs.iter().enumerate() {
         if stop.requested() {
             return Ok(interrupted(0, request));
@@ -229,7 +242,7 @@ pub fn sweep(request: &Request, perform: impl Fn(&Run) -> Result<Status>, stop: 
     if finished.is_empty() {
         crate::say!("no run is finished: there is no table to show");
     } else {
-        let (path, tables) = report::write(&finished, &root.join("report"), &request.command())?;
+        let (path, tables) = report::write(finished, &root.join("report"), &request.command())?;
         crate::say!("\n{tables}\nreport and figures: {}", path.display());
     }
     ensure!(failures.is_empty(), "{} of {} runs failed:\n  {}", failures.len(), runs.len(), failures.join("\n  "));
@@ -250,12 +263,23 @@ fn estimate(runs: &[Run], perform: impl Fn(&Run) -> Result<Status>, stop: &Stop)
         if of_run == Some(0) {
             continue;
         }
-        let time = *times.entry((&run.data, &run.model)).or_insert_with(|| {
-            let status = perform(&Run { estimate: true, ..run.clone() });
-            let Ok(Status::Estimated { a_step }) = status else { return None };
-            crate::say!("  {} on {}: {:.1} ms a step", run.experiment.label(&run.model), run.data, 1e3 * a_step);
-            Some(a_step)
-        });
+        let cell = (&run.data, &run.model);
+        let mut time = times.get(&cell).copied().flatten();
+        // Of a run that may have been finished in another folder its settings tell whether it counts.
+        let elsewhere =
+            run.finished.is_some_and(|folder| run.dir_in(folder).result::<RunResult>().is_ok_and(|r| r.is_some()));
+        if elsewhere || !times.contains_key(&cell) {
+            time = match perform(&Run { estimate: true, ..run.clone() }) {
+                Ok(Status::Already(..)) => continue,
+                Ok(Status::Estimated { a_step }) => {
+                    let model = run.experiment.label(&run.model);
+                    crate::say!("  {model} on {}: {:.1} ms a step", run.data, 1e3 * a_step);
+                    Some(a_step)
+                }
+                _ => None,
+            };
+            times.insert(cell, time);
+        }
         match time.zip(of_run) {
             Some((a_step, of_run)) => {
                 (known, steps, seconds) = (known + 1, steps + of_run, seconds + a_step * of_run as f64);
@@ -302,8 +326,11 @@ fn next_steps(request: &Request) -> String {
     match request.budget.name.as_str() {
         "paper" => "next: `cargo stn report` on several seeds' runs".into(),
         "full" => {
-            let paper = request.experiment.budgets().iter().any(|budget| budget.name == "paper");
-            let paper = if paper { ", or --budget paper for the paper's own schedule" } else { "" };
+            let paper = if request.experiment.paper_training().is_some() {
+                ", or --budget paper for the paper's own schedule"
+            } else {
+                ""
+            };
             format!("next: --seeds 0,1,2 for the spread{paper}")
         }
         _ => {

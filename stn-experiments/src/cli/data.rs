@@ -29,7 +29,7 @@ pub(super) enum Data {
         #[arg(long, default_value_t = 128)]
         side: usize,
         /// How many
-        #[arg(long, default_value_t = 40)]
+        #[arg(long, default_value_t = 40, value_parser = super::at_least_one)]
         count: usize,
         /// The sheet: .png or .svg
         #[arg(long, default_value = "numbers.png")]

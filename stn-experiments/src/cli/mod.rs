@@ -54,7 +54,7 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// Draw one image, its sampling grid and what the classifier sees
+    /// Draw one image, its sampling grid and what the transformer makes of it
     Look {
         /// The directory of a finished run with a transformer
         run: PathBuf,

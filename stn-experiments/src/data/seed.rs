@@ -12,7 +12,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u64)]
 pub enum Purpose {
-    /// Order of the training images: (epoch, 0).
+    /// Order of the training images: (epoch, 0); of a class's images in co-localisation: (class, 0).
     Order = 2,
     /// Distortion of a training image: (epoch, index of the image).
     Distortion = 3,

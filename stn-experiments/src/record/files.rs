@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -51,6 +51,44 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
     })
 }
 
+/// Lets `write` make a file that is not there yet. Other processes that want it wait until it is; what one that was killed left half written is removed.
+///
+/// # Errors
+/// When `write` fails, or nothing can be written beside the file.
+pub fn write_once(path: &Path, write: impl FnOnce() -> Result<()>) -> Result<()> {
+    let beside = |suffix: &str| {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(suffix);
+        path.with_file_name(name)
+    };
+    let lock = beside(".lock");
+    let file = File::create(&lock).with_context(|| format!("cannot write {}", lock.display()))?;
+    let mut alone = true;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            crate::warn!("another process makes {}: waiting for it", path.display());
+            file.lock().with_context(|| format!("cannot wait for {}", lock.display()))?;
+        }
+        // Some network file systems have no locks: better unguarded than not at all.
+        Err(TryLockError::Error(_)) => alone = false,
+    }
+    if path.exists() {
+        return Ok(());
+    }
+    let half_written = |name: &str| {
+        let of_the_file = path.file_name().and_then(|file| name.strip_prefix(file.to_str()?));
+        of_the_file.is_some_and(|rest| rest.ends_with(".part"))
+    };
+    for entry in path.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten() {
+        if alone && entry.file_name().to_str().is_some_and(half_written) {
+            // Only space is lost when it stays.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    write()
+}
+
 /// Removes what is only half written: for a program that is about to end.
 pub fn remove_half_written() {
     for part in HALF_WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -62,6 +100,31 @@ pub fn remove_half_written() {
 mod tests {
     use super::*;
     use anyhow::{bail, ensure};
+
+    #[test]
+    fn a_file_is_made_once_and_leftovers_of_it_go() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (path, other) = (dir.path().join("crops"), dir.path().join("other.7.part"));
+        let left = dir.path().join("crops.7.part");
+        fs::write(&left, "half")?;
+        fs::write(&other, "half")?;
+        assert!(write_once(&path, || bail!("no")).is_err());
+        assert!(!left.exists() && other.exists() && !path.exists());
+        let made = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    write_once(&path, || {
+                        made.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        std::thread::sleep(std::time::Duration::from_millis(50));
+                        Ok(fs::write(&path, "whole")?)
+                    })
+                });
+            }
+        });
+        assert_eq!((made.into_inner(), fs::read_to_string(&path)?.as_str()), (1, "whole"));
+        Ok(())
+    }
 
     #[test]
     fn what_is_half_written_is_known() -> Result<()> {

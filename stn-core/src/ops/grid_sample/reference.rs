@@ -21,7 +21,7 @@ use candle_core::{DType, Result, Tensor};
 /// Those of `grid_sample`.
 #[doc(hidden)]
 pub fn grid_sample_reference(input: &Tensor, grid: &Tensor, cfg: GridSampleConfig) -> Result<Tensor> {
-    check_input("grid_sample", input, check_grid("grid_sample", grid)?)?;
+    check_input("grid_sample", "grid", input, check_grid("grid_sample", grid)?)?;
     sample(input, grid, None, cfg)
 }
 

@@ -154,6 +154,10 @@ impl Hub {
                 Err(error) if offline => {
                     bail!("{place}: the cached file is spoilt: {error:#}; fetch it again without --offline")
                 }
+                // What cannot be read may be whole.
+                Err(error) if error.chain().any(|cause| cause.is::<std::io::Error>()) => {
+                    return Err(error.context(format!("{place}: the cached file {} cannot be read", path.display())));
+                }
                 Err(error) => {
                     crate::warn!("{place}: removing the cached file: {error:#}");
                     verify::remove(&path);

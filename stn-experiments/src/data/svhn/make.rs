@@ -28,7 +28,6 @@ pub fn crop_file(parquet: &Path, path: &Path, side: usize) -> Result<()> {
     // Mapped: a shard has up to half a gigabyte, and a row group of it is needed at a time.
     let table = Table::open_mapped(parquet)?;
     let name = table.name();
-    make_folder(path)?;
     crops::write(path, side, |to| {
         let (mut long, mut senseless) = (0, Vec::new());
         let bar = counting(table.rows() as u64, "crops");
@@ -83,7 +82,6 @@ fn cropped(
 
 /// Writes the crops of a split's first `count` synthetic numbers, as [`crop_file`] would of a file of the hub with these images and boxes.
 pub(super) fn write_synthetic(path: &Path, side: usize, digits: &Dataset, split: u64, count: u64) -> Result<()> {
-    make_folder(path)?;
     let indices: Vec<u64> = (0..count).collect();
     crops::write(path, side, |to| {
         let bar = counting(count, "synthetic numbers");
@@ -102,7 +100,7 @@ pub(super) fn write_synthetic(path: &Path, side: usize, digits: &Dataset, split:
     })
 }
 
-fn make_folder(path: &Path) -> Result<()> {
+pub(super) fn make_folder(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make {}; HF_HOME names another place for data", folder.display()))

@@ -28,6 +28,7 @@ use super::mnist::Mnist;
 use super::stand_in::{Chosen, StandIn};
 use super::{DataSource, Source, VALIDATION};
 use crate::named::by_id;
+use crate::record::write_once;
 
 pub use crop::{Frame, TIGHT, crop};
 pub use crops::{Crops, Labels, NONE};
@@ -232,7 +233,8 @@ fn crops_of(split: &str, files: &[HubFile], side: usize) -> Result<Vec<Arc<Crops
     let crops = |HubFile { crops, parquet }: &HubFile| {
         let Some(parquet) = parquet else { return Ok(Arc::new(Crops::open(crops, side)?)) };
         let clock = Instant::now();
-        crop_file(parquet, crops, side)?;
+        make::make_folder(crops)?;
+        write_once(crops, || crop_file(parquet, crops, side))?;
         let (seconds, made) = (clock.elapsed().as_secs_f64(), Crops::open(crops, side)?);
         let (name, count) = (parquet.file_name().unwrap_or_default().display(), made.len());
         crate::warn!("{name}: {count} crops of {side} px in {seconds:.1} s, {:.0} a second", count as f64 / seconds);
@@ -258,10 +260,13 @@ fn synthetic_crops(folder: &Path, side: usize, split: usize, count: u64) -> Resu
     let name = ["train", "test"][split];
     let path = folder.join(format!("{name}-{count}.safetensors"));
     if !path.exists() {
-        crate::warn!("making {count} synthetic house numbers ({name}, {side} px): {}", path.display());
-        let mnist = Mnist::embedded("asked for")?;
-        let digits = if split == 0 { &mnist.train } else { &mnist.test };
-        make::write_synthetic(&path, side, digits, split as u64, count)?;
+        make::make_folder(&path)?;
+        write_once(&path, || {
+            crate::warn!("making {count} synthetic house numbers ({name}, {side} px): {}", path.display());
+            let mnist = Mnist::embedded("asked for")?;
+            let digits = if split == 0 { &mnist.train } else { &mnist.test };
+            make::write_synthetic(&path, side, digits, split as u64, count)
+        })?;
     }
     Ok(Arc::new(Crops::open(&path, side)?))
 }

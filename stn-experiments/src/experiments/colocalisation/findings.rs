@@ -31,8 +31,9 @@ pub(super) fn table_5(results: &[&RunResult]) -> String {
                 .map(|class| Colocalisation.paper_error_percent(data.id(), class).map(|error| 100.0 - error))
                 .collect();
             let overlap = |run: &&RunResult| run.details.get("mean_iou").and_then(|iou| iou.as_f64());
-            let overlaps: Vec<f64> = runs.iter().flatten().filter_map(overlap).collect();
-            let overlap = mean(&overlaps).map_or("-".into(), |iou| format!("{iou:.2}"));
+            let of_class = |runs: &Vec<&RunResult>| mean(&runs.iter().filter_map(overlap).collect::<Vec<_>>());
+            let overlaps: Vec<Option<f64>> = runs.iter().map(of_class).collect();
+            let overlap = mean_of_all(&overlaps).map_or("-".into(), |iou| format!("{iou:.2}"));
             let _ = writeln!(text, "| {data} | ours | {} | {overlap} |", row(&ours));
             let _ = writeln!(text, "| | the paper's | {} | - |", row(&paper));
         }
@@ -44,10 +45,13 @@ pub(super) fn table_5(results: &[&RunResult]) -> String {
 /// The values, and their mean where none is missing.
 fn row(values: &[Option<f64>]) -> String {
     let show = |value: &Option<f64>| value.map_or("-".into(), |value| format!("{value:.0}"));
-    let all: Vec<f64> = values.iter().flatten().copied().collect();
-    let mean = if all.len() == values.len() { mean(&all) } else { None };
-    let mean = mean.map_or("-".into(), |mean| format!("{mean:.1}"));
+    let mean = mean_of_all(values).map_or("-".into(), |mean| format!("{mean:.1}"));
     format!("{} | {mean}", values.iter().map(show).collect::<Vec<_>>().join(" | "))
+}
+
+/// The mean of the classes; none where one is missing.
+fn mean_of_all(values: &[Option<f64>]) -> Option<f64> {
+    mean(&values.iter().copied().collect::<Option<Vec<f64>>>()?)
 }
 
 fn mean(values: &[f64]) -> Option<f64> {

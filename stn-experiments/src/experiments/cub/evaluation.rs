@@ -192,7 +192,8 @@ pub(super) fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> Stri
          have their centres within a quarter of their sides of head and tail. Boxes and parts are not trained on.\n\n\
          | budget | trained on | data | model | on the bird %, before | after | parts found %, before | after |\n|---|---|---|---|---|---|---|---|\n",
     );
-    for ((Training { budget, on, .. }, data, model), runs) in rows {
+    for ((Training { on, .. }, data, model), runs) in rows {
+        let budget = runs.first().map_or(String::new(), |run| run.budget_label());
         let mean = |name: &str| {
             let values: Vec<f64> = runs.iter().filter_map(|run| run.details.get(name)?.as_f64()).collect();
             Spread::of(&values).map_or("-".into(), |spread| spread.to_string())

@@ -27,7 +27,7 @@ use crate::models::birds::{BirdConfig, BirdModel, BirdNetwork, birds};
 use crate::paper;
 use crate::record::RunDir;
 use crate::report;
-use crate::reproduce::{Ending, Request, sweep};
+use crate::reproduce::{Ending, Request, sweep_after};
 use crate::run::{Config, Origin, Run, RunResult, Settings, Status, load_weights};
 use crate::stop::Stop;
 use anyhow::{Context, Result, bail, ensure};
@@ -97,6 +97,7 @@ impl Experiment for FineGrainedBirds {
         let load = |source| Images::new(Birds::load(&hub, source, request.offline, request.budget.holdout)?);
         let mut stock = Stock::new(request.source, load);
         let (mut asked, mut done, mut failures) = (Vec::<Setting>::new(), Vec::new(), Vec::new());
+        let mut finished = Vec::new();
         for (data, _) in request.cells() {
             let setting = data.parse()?;
             if !asked.contains(&setting) {
@@ -114,7 +115,7 @@ impl Experiment for FineGrainedBirds {
                     return Ok(Ending::Complete);
                 }
                 done.push(setting);
-                train(&hub, request, setting, &images, stop)
+                train(&hub, request, setting, &images, &mut finished, stop)
             };
             match attempt() {
                 Ok(Ending::Complete) => {}
@@ -181,7 +182,14 @@ impl Experiment for FineGrainedBirds {
 }
 
 /// Trains what is asked for of one setting.
-fn train(hub: &Hub, request: &Request, setting: Setting, images: &Images, stop: &Stop) -> Result<Ending> {
+fn train(
+    hub: &Hub,
+    request: &Request,
+    setting: Setting,
+    images: &Images,
+    finished: &mut Vec<(RunDir, RunResult)>,
+    stop: &Stop,
+) -> Result<Ending> {
     let Images { birds, .. } = images;
     crate::say!(
         "{} from {}: {} to train on, {} to test on, {} classes",
@@ -207,7 +215,7 @@ fn train(hub: &Hub, request: &Request, setting: Setting, images: &Images, stop: 
     let backbone = backbone(of_setting.backbone, setting)?;
     let weights = weights(hub, backbone, of_setting.weights.as_deref(), request.offline)?;
     let loaded = Loaded { setting, images, backbone, weights };
-    sweep(&of_setting, |run| perform(run, &loaded, stop), stop)
+    sweep_after(finished, &of_setting, |run| perform(run, &loaded, stop), stop)
 }
 
 /// The backbone that was asked for, else the setting's own.

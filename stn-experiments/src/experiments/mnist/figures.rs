@@ -1,6 +1,6 @@
 //! What the transformer of a run learned, drawn from its samples.
 
-use crate::figures::{Figure, both, grid_rotations, note};
+use crate::figures::{Figure, both, grid_rotations, headings, note};
 use crate::models::{Model, TransformKind};
 use crate::record::RunDir;
 use crate::run::{RunResult, SAMPLES_FILE};
@@ -20,6 +20,7 @@ pub(super) fn transforms(folder: &Path, run: &RunDir, result: &RunResult) -> Res
     let (Some(kind), true) = (model.transform(), run.has(SAMPLES_FILE)) else { return Ok(Vec::new()) };
     let samples = Samples { tensors: run.load_tensors(SAMPLES_FILE)?, kind };
     let name = format!("{} on {}", model.label(), result.data);
+    let side = samples.get("digits.output")?.dim(3)?;
     let prefix = format!("{}-{}-{}-seed-{}", result.budget, result.data, result.model, result.seed);
     let note = note(result);
 
@@ -27,7 +28,7 @@ pub(super) fn transforms(folder: &Path, run: &RunDir, result: &RunResult) -> Res
         samples.get("digits.label")?.to_vec1::<u8>()?.iter().map(|l| format!("digit {l}")).collect();
     let title = format!("{name}: what the transformer does to the test digits");
     let caption =
-        format!("{name}: the first test image of each digit, the sampling grid on it, and what the classifier sees.");
+        format!("{name}: the first test image of each digit, the sampling grid on it, and {}.", headings(side)[2]);
     let mut figures = vec![both(folder, format!("{prefix}-digits"), caption, |path| {
         samples.warps(path, "digits", &labels, &title, &note)
     })?];
@@ -114,8 +115,17 @@ impl Samples {
             .zip(labels)
             .map(|((input, grid, output), label)| WarpRow { label, input, grid, output })
             .collect();
-        let headings = stn_viz::WARP_HEADINGS;
-        warps(path, &WarpFigure { title, note, headings, rows: &rows, align_corners: true, blocks: 1 + rows.len() / 7 })
+        warps(
+            path,
+            &WarpFigure {
+                title,
+                note,
+                headings: headings(width),
+                rows: &rows,
+                align_corners: true,
+                blocks: 1 + rows.len() / 7,
+            },
+        )
     }
 
     /// Applied and recovered rotations in degrees.
