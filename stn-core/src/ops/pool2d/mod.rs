@@ -45,7 +45,7 @@ impl Pool2dConfig {
     /// The number of windows along a side of `n` pixels; `None` if not even one fits.
     fn windows(&self, n: usize, kernel: usize, stride: usize, padding: usize) -> Option<usize> {
         let padded = n.checked_add(padding.checked_mul(2)?)?;
-        let stride = Self::within(stride, padded);
+        let stride = Self::within(stride, kernel, padded);
         let rounding = if self.ceil_mode { stride - 1 } else { 0 };
         let count = padded.checked_add(rounding)?.checked_sub(kernel)? / stride + 1;
         // The last window must start on the image or in the padding before it.
@@ -53,15 +53,17 @@ impl Pool2dConfig {
         Some(if behind { count - 1 } else { count })
     }
 
-    /// A stride that leads out of a padded side, where there is one window, as the shortest that does: kernels set a stride's memory aside.
-    fn within(stride: usize, padded: usize) -> usize {
-        stride.min(padded.max(1))
+    /// A stride that leads out of a padded side, and of a window that reaches over it, as the shortest that does: kernels set a stride's memory aside.
+    fn within(stride: usize, kernel: usize, padded: usize) -> usize {
+        stride.min(padded.max(kernel))
     }
 
     /// The same pool of an image of `h` x `w` pixels without strides that are longer than it.
     fn on(self, (h, w): (usize, usize)) -> Self {
-        let stride =
-            (Self::within(self.stride.0, h + 2 * self.padding.0), Self::within(self.stride.1, w + 2 * self.padding.1));
+        let stride = (
+            Self::within(self.stride.0, self.kernel.0, h + 2 * self.padding.0),
+            Self::within(self.stride.1, self.kernel.1, w + 2 * self.padding.1),
+        );
         Self { stride, ..self }
     }
 

@@ -28,6 +28,7 @@ pub fn crop_file(parquet: &Path, path: &Path, side: usize) -> Result<()> {
     // Mapped: a shard has up to half a gigabyte, and a row group of it is needed at a time.
     let table = Table::open_mapped(parquet)?;
     let name = table.name();
+    make_folder(path)?;
     crops::write(path, side, |to| {
         let (mut long, mut senseless) = (0, Vec::new());
         let bar = counting(table.rows() as u64, "crops");
@@ -82,6 +83,7 @@ fn cropped(
 
 /// Writes the crops of a split's first `count` synthetic numbers, as [`crop_file`] would of a file of the hub with these images and boxes.
 pub(super) fn write_synthetic(path: &Path, side: usize, digits: &Dataset, split: u64, count: u64) -> Result<()> {
+    make_folder(path)?;
     let indices: Vec<u64> = (0..count).collect();
     crops::write(path, side, |to| {
         let bar = counting(count, "synthetic numbers");

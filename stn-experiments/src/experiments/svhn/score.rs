@@ -123,8 +123,9 @@ pub(super) fn table(experiment: &dyn Experiment, results: &[&RunResult]) -> Stri
     for cells in Cells::by_training(results) {
         let _ = writeln!(
             text,
-            "\n{}\n\nWrong in percent:\n\n| crops | model | numbers | lengths | digits |\n|---|---|---|---|---|",
-            cells.heading(experiment)
+            "\nWrong in percent, budget {}{}:\n\n| crops | model | numbers | lengths | digits |\n|---|---|---|---|---|",
+            cells.training,
+            if cells.scaled_down() { ", scaled down" } else { "" }
         );
         for data in experiment.data() {
             for model in experiment.models() {
