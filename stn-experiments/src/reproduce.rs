@@ -411,6 +411,27 @@ mod tests {
     }
 
     #[test]
+    fn sweeps_of_one_command_share_the_last_ones_report() -> Result<()> {
+        let out = tempfile::tempdir()?;
+        let (mut finished, stop) = (Vec::new(), Stop::new());
+        for (data, budget) in [("R", Budget::quick()), ("P", Budget { name: "custom-9".into(), ..Budget::quick() })] {
+            let (data, models, out) = (vec![data.into()], vec!["cnn".into()], out.path().into());
+            let request = Request { data, models, budget, out, ..request("quick") };
+            let trained = |run: &Run| {
+                let result = report::test_result("mnist", &run.data, &run.model, run.seed, 1.5);
+                Ok(Status::Finished(RunResult { budget: run.budget.name.clone(), ..result }))
+            };
+            assert!(matches!(sweep_after(&mut finished, &request, trained, &stop)?, Ending::Complete));
+        }
+        let report =
+            |budget: &str| std::fs::read_to_string(out.path().join("mnist").join(budget).join("report/report.md"));
+        let (first, last) = (report("quick")?, report("custom-9")?);
+        assert!(first.contains("| R | CNN | 1.50 |") && !first.contains("| P | CNN |"), "{first}");
+        assert!(last.contains("| R | CNN | 1.50 |") && last.contains("| P | CNN | 1.50 |"), "{last}");
+        Ok(())
+    }
+
+    #[test]
     fn shards_part_the_whole() -> Result<()> {
         let shards: Vec<Shard> = ["0/3", "1/3", "2/3"].iter().map(|s| s.parse()).collect::<Result<_>>()?;
         for position in 0..10 {

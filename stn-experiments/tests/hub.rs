@@ -133,6 +133,21 @@ fn a_spoilt_cache_is_noticed() {
     }
 }
 
+/// What stands where the file should be says nothing of the file: it may be a user's.
+#[test]
+fn what_cannot_be_read_is_not_removed() {
+    let (server, cache) = (server(), tempfile::tempdir().unwrap());
+    let hub = server.hub(cache.path());
+    let file = hub.split(&SET, "mnist", "train", false).unwrap().files.remove(0);
+    let blob = std::fs::canonicalize(&file).unwrap();
+    std::fs::remove_file(&blob).unwrap();
+    std::fs::create_dir(&blob).unwrap();
+    std::fs::write(blob.join("kept"), "mine").unwrap();
+    let error = format!("{:#}", hub.split(&SET, "mnist", "train", false).unwrap_err());
+    assert!(error.contains("the cached file") && error.contains("cannot be read"), "{error}");
+    assert_eq!(std::fs::read(blob.join("kept")).unwrap(), b"mine");
+}
+
 #[test]
 fn the_announced_file_may_itself_be_wrong() {
     let cache = tempfile::tempdir().unwrap();
