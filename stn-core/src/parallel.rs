@@ -199,15 +199,22 @@ impl<L: ModuleT, T: Transform> ParallelTransformers<L, T> {
         if windows.rank() < 2 {
             bail!("parallel_transformers: windows must be (N k, C, ..), got {:?}", windows.dims())
         }
-        self.grouped(windows)?.flatten(1, 2)
+        // Both in one: Candle adds the gradient of each reshaping to zeros.
+        let dims = self.grouped_dims(windows)?;
+        windows.reshape([&[dims[0], dims[1] * dims[2]], &dims[3..]].concat())
     }
 
     /// (N k, ..) -> (N, k, ..).
     fn grouped(&self, windows: &Tensor) -> Result<Tensor> {
+        windows.reshape(self.grouped_dims(windows)?)
+    }
+
+    /// The dimensions (N, k, ..) of windows (N k, ..).
+    fn grouped_dims(&self, windows: &Tensor) -> Result<Vec<usize>> {
         let dims = windows.dims();
         match dims {
             &[nk, ref rest @ ..] if nk.is_multiple_of(self.windows) => {
-                windows.reshape([&[nk / self.windows, self.windows], rest].concat())
+                Ok([&[nk / self.windows, self.windows], rest].concat())
             }
             _ => bail!("parallel_transformers: windows must be (N {}, ..), got {dims:?}", self.windows),
         }

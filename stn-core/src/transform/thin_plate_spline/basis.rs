@@ -1,5 +1,6 @@
 use super::super::affine_grid::elements;
 use super::system::System;
+use crate::ops::real::vectorised;
 use crate::ops::targets::Targets;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, bail};
 use rayon::prelude::*;
@@ -51,19 +52,7 @@ impl Basis {
     fn forward<T: WithDType>(&self, theta: &[T], n: usize) -> Vec<T> {
         let mut grid = vec![T::zero(); n * self.pixels() * 2];
         let windows = grid.par_chunks_mut((self.pixels() * 2).max(1)).zip(theta.par_chunks(self.control_points * 2));
-        windows.for_each(|(grid, theta)| {
-            for (points, block) in grid.chunks_mut(2 * BLOCK).zip(self.blocks()) {
-                let (mut x, mut y) = ([0.0; BLOCK], [0.0; BLOCK]);
-                for (weights, source) in block.zip(theta.chunks_exact(2)) {
-                    add_scaled(&mut x, weights, source[0].to_f64());
-                    add_scaled(&mut y, weights, source[1].to_f64());
-                }
-                for (point, (x, y)) in points.chunks_exact_mut(2).zip(x.into_iter().zip(y)) {
-                    point[0] = T::from_f64(x);
-                    point[1] = T::from_f64(y);
-                }
-            }
-        });
+        windows.for_each(|(grid, theta)| vectorised!(self.window(theta, grid)));
         grid
     }
 
@@ -71,26 +60,48 @@ impl Basis {
     fn backward<T: WithDType>(&self, grad_grid: &[T], n: usize) -> Vec<T> {
         let mut grad_theta = vec![T::zero(); n * self.control_points * 2];
         let windows = grad_theta.par_chunks_mut(self.control_points * 2);
-        windows.zip(grad_grid.par_chunks((self.pixels() * 2).max(1))).for_each(|(grad_theta, grad_grid)| {
-            let mut sums = vec![[0.0; 2]; self.control_points];
-            for (points, block) in grad_grid.chunks(2 * BLOCK).zip(self.blocks()) {
-                let (mut x, mut y) = ([0.0; BLOCK], [0.0; BLOCK]);
-                for (point, (x, y)) in points.chunks_exact(2).zip(x.iter_mut().zip(&mut y)) {
-                    (*x, *y) = (point[0].to_f64(), point[1].to_f64());
-                }
-                for (sum, weights) in sums.iter_mut().zip(block) {
-                    sum[0] += dot(&x, weights);
-                    sum[1] += dot(&y, weights);
-                }
-            }
-            for (out, sum) in grad_theta.iter_mut().zip(sums.into_iter().flatten()) {
-                *out = T::from_f64(sum);
-            }
-        });
+        let windows = windows.zip(grad_grid.par_chunks((self.pixels() * 2).max(1)));
+        windows.for_each(|(grad_theta, grad_grid)| vectorised!(self.grad_window(grad_grid, grad_theta)));
         grad_theta
+    }
+
+    /// The grid of one window.
+    #[inline(always)]
+    fn window<T: WithDType>(&self, theta: &[T], grid: &mut [T]) {
+        for (points, block) in grid.chunks_mut(2 * BLOCK).zip(self.blocks()) {
+            let (mut x, mut y) = ([0.0; BLOCK], [0.0; BLOCK]);
+            for (weights, source) in block.zip(theta.chunks_exact(2)) {
+                add_scaled(&mut x, weights, source[0].to_f64());
+                add_scaled(&mut y, weights, source[1].to_f64());
+            }
+            for (point, (x, y)) in points.chunks_exact_mut(2).zip(x.into_iter().zip(y)) {
+                point[0] = T::from_f64(x);
+                point[1] = T::from_f64(y);
+            }
+        }
+    }
+
+    /// The gradient of one window's theta.
+    #[inline(always)]
+    fn grad_window<T: WithDType>(&self, grad_grid: &[T], grad_theta: &mut [T]) {
+        let mut sums = vec![[0.0; 2]; self.control_points];
+        for (points, block) in grad_grid.chunks(2 * BLOCK).zip(self.blocks()) {
+            let (mut x, mut y) = ([0.0; BLOCK], [0.0; BLOCK]);
+            for (point, (x, y)) in points.chunks_exact(2).zip(x.iter_mut().zip(&mut y)) {
+                (*x, *y) = (point[0].to_f64(), point[1].to_f64());
+            }
+            for (sum, weights) in sums.iter_mut().zip(block) {
+                sum[0] += dot(&x, weights);
+                sum[1] += dot(&y, weights);
+            }
+        }
+        for (out, sum) in grad_theta.iter_mut().zip(sums.into_iter().flatten()) {
+            *out = T::from_f64(sum);
+        }
     }
 }
 
+#[inline(always)]
 fn add_scaled(sums: &mut [f64; BLOCK], weights: &[f64], scale: f64) {
     for (sum, weight) in sums.iter_mut().zip(weights) {
         *sum += weight * scale;
@@ -98,6 +109,7 @@ fn add_scaled(sums: &mut [f64; BLOCK], weights: &[f64], scale: f64) {
 }
 
 /// In eight sums, which the processor can add side by side.
+#[inline(always)]
 fn dot(a: &[f64; BLOCK], b: &[f64]) -> f64 {
     let mut sums = [0.0; 8];
     for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
