@@ -235,6 +235,25 @@ macro_rules! dispatch {
 }
 pub(crate) use dispatch;
 
+/// Makes a kernel's result of the elements of a contiguous tensor, `f32` or `f64`: the storage of what the closure makes of them.
+macro_rules! on_elements {
+    ($op:expr, ($storage:expr, $layout:expr), |$elements:ident| $result:expr) => {{
+        use candle_core::{CpuStorage, backend::BackendStorage as _};
+        match $storage {
+            CpuStorage::F32(_) => {
+                let $elements = crate::ops::real::contiguous::<f32>($op, $storage, $layout)?;
+                Ok(CpuStorage::F32($result))
+            }
+            CpuStorage::F64(_) => {
+                let $elements = crate::ops::real::contiguous::<f64>($op, $storage, $layout)?;
+                Ok(CpuStorage::F64($result))
+            }
+            other => crate::ops::real::unsupported($op, other.dtype()),
+        }
+    }};
+}
+pub(crate) use on_elements;
+
 /// What [`vectorised!`] gives away.
 pub(crate) struct Once;
 

@@ -1,4 +1,5 @@
 use super::widened;
+use crate::ops::real::on_elements;
 use crate::ops::targets::{Targets, row_sums, theta_gradient};
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
@@ -92,11 +93,7 @@ impl CustomOp1 for AffineGrid {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, _, _) = layout.shape().dims3()?;
         let (height, width) = self.targets.out_size();
-        let grid = match storage {
-            CpuStorage::F32(theta) => CpuStorage::F32(self.forward(elements(theta, layout)?)),
-            CpuStorage::F64(theta) => CpuStorage::F64(self.forward(elements(theta, layout)?)),
-            _ => candle_core::bail!("affine_grid: theta must be f32 or f64"),
-        };
+        let grid = on_elements!("affine_grid", (storage, layout), |theta| self.forward(theta))?;
         Ok((grid, Shape::from((n, height, width, 2))))
     }
 
@@ -136,20 +133,8 @@ impl CustomOp1 for AffineGridBackward {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, _, _, _) = layout.shape().dims4()?;
-        let grad_theta = match storage {
-            CpuStorage::F32(grad) => CpuStorage::F32(self.backward(elements(grad, layout)?, n)),
-            CpuStorage::F64(grad) => CpuStorage::F64(self.backward(elements(grad, layout)?, n)),
-            _ => candle_core::bail!("affine_grid: the grid's gradient must be f32 or f64"),
-        };
+        let grad_theta = on_elements!("affine_grid", (storage, layout), |grad| self.backward(grad, n))?;
         Ok((grad_theta, Shape::from((n, 2, 3))))
-    }
-}
-
-/// The elements of a contiguous tensor.
-pub(super) fn elements<'a, T>(storage: &'a [T], layout: &Layout) -> Result<&'a [T]> {
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&storage[start..end]),
-        None => candle_core::bail!("transform: expected a contiguous tensor, got strides {:?}", layout.stride()),
     }
 }
 

@@ -1,5 +1,5 @@
-use super::affine_grid::elements;
 use super::generate;
+use crate::ops::real::on_elements;
 use crate::ops::targets::coordinates;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
@@ -100,11 +100,7 @@ impl CustomOp1 for AffineGrid {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, _, _) = layout.shape().dims3()?;
         let (depth, height, width) = self.targets.out_size();
-        let grid = match storage {
-            CpuStorage::F32(theta) => CpuStorage::F32(self.forward(elements(theta, layout)?)),
-            CpuStorage::F64(theta) => CpuStorage::F64(self.forward(elements(theta, layout)?)),
-            _ => candle_core::bail!("affine_grid_3d: theta must be f32 or f64"),
-        };
+        let grid = on_elements!("affine_grid_3d", (storage, layout), |theta| self.forward(theta))?;
         Ok((grid, Shape::from((n, depth, height, width, 3))))
     }
 
@@ -173,11 +169,7 @@ impl CustomOp1 for AffineGridBackward {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, _, _, _, _) = layout.shape().dims5()?;
-        let grad_theta = match storage {
-            CpuStorage::F32(grad) => CpuStorage::F32(self.backward(elements(grad, layout)?, n)),
-            CpuStorage::F64(grad) => CpuStorage::F64(self.backward(elements(grad, layout)?, n)),
-            _ => candle_core::bail!("affine_grid_3d: the grid's gradient must be f32 or f64"),
-        };
+        let grad_theta = on_elements!("affine_grid_3d", (storage, layout), |grad| self.backward(grad, n))?;
         Ok((grad_theta, Shape::from((n, 3, 4))))
     }
 }

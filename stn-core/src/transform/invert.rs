@@ -1,6 +1,6 @@
-use super::affine_grid::elements;
 use super::compose::homogeneous;
 use super::generate;
+use crate::ops::real::on_elements;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, WithDType, bail};
 
 /// Inverts maps given by matrices: source to target, where the matrices map target to source.
@@ -45,7 +45,8 @@ pub fn invert(matrix: &Tensor) -> Result<Tensor> {
 struct Invert;
 
 impl Invert {
-    fn forward<T: WithDType>(&self, matrices: &[T], epsilon: f64) -> Result<Vec<T>> {
+    fn forward<T: WithDType>(&self, matrices: &[T]) -> Result<Vec<T>> {
+        let epsilon = if T::DTYPE == DType::F32 { f64::from(f32::EPSILON) } else { f64::EPSILON };
         let mut inverses = Vec::with_capacity(matrices.len());
         for (i, matrix) in matrices.chunks_exact(9).enumerate() {
             let matrix: [f64; 9] = std::array::from_fn(|i| matrix[i].to_f64());
@@ -85,11 +86,7 @@ impl CustomOp1 for Invert {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let inverses = match storage {
-            CpuStorage::F32(m) => CpuStorage::F32(self.forward(elements(m, layout)?, f64::from(f32::EPSILON))?),
-            CpuStorage::F64(m) => CpuStorage::F64(self.forward(elements(m, layout)?, f64::EPSILON)?),
-            _ => bail!("invert: the matrices must be f32 or f64"),
-        };
+        let inverses = on_elements!("invert", (storage, layout), |matrices| self.forward(matrices)?)?;
         Ok((inverses, layout.shape().clone()))
     }
 

@@ -1,6 +1,6 @@
-use super::affine_grid::elements;
+use crate::ops::real::{contiguous, on_elements};
 use crate::ops::targets::Targets;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
 /// Points with a smaller denominator are on or behind the horizon.
@@ -89,11 +89,7 @@ impl CustomOp1 for ProjectiveGrid {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, _) = layout.shape().dims2()?;
         let (height, width) = self.targets.out_size();
-        let grid = match storage {
-            CpuStorage::F32(theta) => CpuStorage::F32(self.forward(elements(theta, layout)?)),
-            CpuStorage::F64(theta) => CpuStorage::F64(self.forward(elements(theta, layout)?)),
-            _ => bail!("projective: theta must be f32 or f64"),
-        };
+        let grid = on_elements!("projective", (storage, layout), |theta| self.forward(theta))?;
         Ok((grid, Shape::from((n, height, width, 2))))
     }
 
@@ -112,15 +108,8 @@ impl CustomOp2 for ProjectiveGridBackward {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let grad_theta = match (s1, s2) {
-            (CpuStorage::F32(theta), CpuStorage::F32(grad)) => {
-                CpuStorage::F32(self.0.backward(elements(theta, l1)?, elements(grad, l2)?))
-            }
-            (CpuStorage::F64(theta), CpuStorage::F64(grad)) => {
-                CpuStorage::F64(self.0.backward(elements(theta, l1)?, elements(grad, l2)?))
-            }
-            _ => bail!("projective: theta and the grid's gradient must both be f32 or both f64"),
-        };
+        let grad_theta =
+            on_elements!("projective", (s1, l1), |theta| self.0.backward(theta, contiguous("projective", s2, l2)?))?;
         Ok((grad_theta, l1.shape().clone()))
     }
 }

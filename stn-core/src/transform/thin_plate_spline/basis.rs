@@ -1,8 +1,7 @@
-use super::super::affine_grid::elements;
 use super::system::System;
-use crate::ops::real::vectorised;
+use crate::ops::real::{on_elements, vectorised};
 use crate::ops::targets::Targets;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -130,11 +129,7 @@ impl CustomOp1 for SplineGrid {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, _) = layout.shape().dims2()?;
-        let grid = match storage {
-            CpuStorage::F32(theta) => CpuStorage::F32(self.0.forward(elements(theta, layout)?, n)),
-            CpuStorage::F64(theta) => CpuStorage::F64(self.0.forward(elements(theta, layout)?, n)),
-            _ => bail!("thin_plate_spline: theta must be f32 or f64"),
-        };
+        let grid = on_elements!("thin_plate_spline", (storage, layout), |theta| self.0.forward(theta, n))?;
         let (height, width) = self.0.out_size;
         Ok((grid, Shape::from((n, height, width, 2))))
     }
@@ -155,11 +150,7 @@ impl CustomOp1 for SplineGridBackward {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, _, _, _) = layout.shape().dims4()?;
-        let grad_theta = match storage {
-            CpuStorage::F32(grad) => CpuStorage::F32(self.0.backward(elements(grad, layout)?, n)),
-            CpuStorage::F64(grad) => CpuStorage::F64(self.0.backward(elements(grad, layout)?, n)),
-            _ => bail!("thin_plate_spline: the grid's gradient must be f32 or f64"),
-        };
+        let grad_theta = on_elements!("thin_plate_spline", (storage, layout), |grad| self.0.backward(grad, n))?;
         Ok((grad_theta, Shape::from((n, 2 * self.0.control_points))))
     }
 }
