@@ -25,6 +25,7 @@ pub mod paper;
 pub mod record;
 pub mod report;
 pub mod reproduce;
+pub mod request;
 pub mod run;
 pub mod schedule;
 pub mod stop;

@@ -7,7 +7,7 @@ use crate::experiments::mnist::DistortedMnist;
 use crate::experiments::{Digits, mnist};
 use crate::models::colocalisation::Encoder;
 use crate::record::RunDir;
-use crate::reproduce::Request;
+use crate::request::Request;
 use crate::run::{Config, MODEL_FILE, Run, Settings, Status};
 use crate::stop::Stop;
 use anyhow::{Context, Result, ensure};
