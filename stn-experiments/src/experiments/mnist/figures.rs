@@ -75,6 +75,7 @@ fn degrees(angle: &f64) -> String {
 fn agreement(points: &[PosePoint]) -> String {
     let r = correlation(points).map_or("undefined".into(), |r| format!("{r:.3}"));
     let line = least_squares(points).map_or(String::new(), |(slope, turn)| {
+        let turn = turn.round() + 0.0; // no -0
         format!(", slope {slope:.2}, the grids of upright digits turned by {turn:+.0} degrees")
     });
     let mean = |angle: fn(&PosePoint) -> f64| points.iter().map(angle).sum::<f64>() / points.len() as f64;
