@@ -57,7 +57,7 @@ const FEW: usize = 4;
 ///
 /// # Memory
 /// What the forward pass makes of images and weights in the frequency domain is kept for the backward pass: of the weights up to 256 MiB a layer, and larger
-/// ones do not go that way.
+/// ones do not go that way; of the images up to 128 MiB, and of more it is made again.
 ///
 /// # Errors
 /// On wrong ranks, channels that differ, a kernel larger than the padded image, a stride, dilation or group count of zero, groups that do not

@@ -82,7 +82,8 @@ pub(super) fn run<T: Real>(
         places.extend(window.iter().map(|i| runs.place((i / geometry.out.1, i % geometry.out.1))));
     }
     let problem = Problem { geometry, saved, grad, windows, places, starts, runs };
-    let alive = saved.cells.iter().filter(|cell| **cell != DEAD).count();
+    let alive =
+        saved.cells.par_chunks(1 << 16).map(|cells| vectorised!(cells.iter().filter(|c| **c != DEAD).count())).sum();
     if spectral::scattered_backward_pays::<T>(geometry, wanted, alive) && saved.are_tame(grad) {
         let (input, weight) = spectral::backward(geometry, saved, &problem.maps(), wanted);
         return Gradients { input, weight, bias: problem.bias() };
@@ -200,13 +201,14 @@ impl<T: Real> Problem<'_, T> {
     /// The gradient of the bias.
     fn bias(&self) -> Vec<T> {
         let (filters, windows) = (self.geometry.filters, self.windows.count());
-        let mut bias = vec![T::zero(); filters];
-        let maps = self.grad.chunks_exact(windows.max(1)).zip(self.saved.cells.chunks_exact(windows.max(1)));
-        for (i, (grad, cells)) in maps.enumerate() {
-            let alive = grad.iter().zip(cells).filter(|(_, cell)| **cell != DEAD);
-            bias[i % filters] += alive.fold(T::zero(), |sum, (&grad, _)| sum + grad);
-        }
-        bias
+        let of_map = |map: usize| {
+            let map = map * windows..(map + 1) * windows;
+            let alive = self.grad[map.clone()].iter().zip(&self.saved.cells[map]).filter(|(_, cell)| **cell != DEAD);
+            alive.fold(T::zero(), |sum, (&grad, _)| sum + grad)
+        };
+        let of_filter =
+            |filter: usize| (0..self.geometry.images).fold(T::zero(), |sum, i| sum + of_map(i * filters + filter));
+        (0..filters).into_par_iter().map(of_filter).collect()
     }
 
     /// The gradients of the maps for groups of images, (groups, O, H', W', lanes).

@@ -1,6 +1,7 @@
 //! The discrete Fourier transform of one length, of as many signals side by side as there are lanes.
 //!
-//! Stockham's form of the fast transform, with radices 2 to 5: every stage reads one buffer and writes another, in order.
+//! Stockham's form of the fast transform, with radices 2 to 5: every pass reads one buffer and writes another, in order. A pass is one stage, or two whose
+//! numbers the registers hold in between.
 
 #![allow(clippy::needless_range_loop)] // an element has one index in a stage, another in its butterfly
 
@@ -11,7 +12,8 @@ use std::f64::consts::TAU;
 /// X[k] = sum over j of x[j] exp(-2 pi i j k / length).
 pub(super) struct Dft<T> {
     pub(super) len: usize,
-    stages: Vec<Stage<T>>,
+    /// None for a length of one, else two at least.
+    passes: Vec<[Stage<T>; 2]>,
 }
 
 /// The transforms of `radix` elements each, and the turns between them and those of the stages behind.
@@ -26,6 +28,9 @@ struct Stage<T> {
     roots: Vec<(T, T)>,
 }
 
+/// Two stages are one pass where so many numbers, complex ones, are in registers.
+const FUSED: usize = 12;
+
 /// The shortest length from `len` on that is a product of twos, threes and fives.
 pub(super) fn fast_len(len: usize) -> usize {
     let rest = |mut n: usize| {
@@ -39,83 +44,167 @@ pub(super) fn fast_len(len: usize) -> usize {
     (len.max(1)..).find(|&n| rest(n) == 1).unwrap_or(len)
 }
 
+/// The radices of the passes of a length that [`fast_len`] gave.
+fn radices(len: usize) -> Vec<[usize; 2]> {
+    let (mut rest, mut stages) = (len, vec![]);
+    while rest > 1 {
+        let radix = [4, 2, 3, 5].into_iter().find(|&radix| rest.is_multiple_of(radix)).unwrap_or(rest);
+        stages.push(radix);
+        rest /= radix;
+    }
+    let (mut passes, mut next) = (vec![], 0);
+    while next < stages.len() {
+        let fused = stages.len() > 2 && next + 1 < stages.len() && stages[next] * stages[next + 1] <= FUSED;
+        passes.push([stages[next], if fused { stages[next + 1] } else { 1 }]);
+        next += 1 + usize::from(fused);
+    }
+    if passes.len() == 1 {
+        passes.push([1, 1]);
+    }
+    passes
+}
+
+impl<T: Real> Stage<T> {
+    /// The stage of some radix after those of `before` elements, of `rest` elements with all that are behind it.
+    fn new(radix: usize, before: usize, rest: usize) -> Self {
+        let behind = rest / radix;
+        let turn = |part: usize, whole: usize| {
+            let (sin, cos) = (TAU * part as f64 / whole as f64).sin_cos();
+            (T::from_f64(cos), T::from_f64(sin))
+        };
+        let turns = (0..behind * radix).map(|i| turn(rest - (i / radix) * (i % radix) % rest, rest)).collect();
+        Self { radix, before, behind, turns, roots: (0..radix).map(|i| turn(i, radix)).collect() }
+    }
+}
+
+/// Elements of a signal in planes of real and of imaginary parts: from pixel `first` on, `step` apart.
+#[derive(Clone, Copy)]
+pub(super) struct Line {
+    pub(super) first: usize,
+    pub(super) step: usize,
+}
+
+impl Line {
+    /// Elements one after the other.
+    const WHOLE: Self = Self { first: 0, step: 1 };
+
+    #[inline(always)]
+    fn at<T: Real>(self, element: usize) -> usize {
+        (self.first + element * self.step) * T::LANES
+    }
+}
+
 impl<T: Real> Dft<T> {
     /// The transform of a length that [`fast_len`] gave.
     pub(super) fn new(len: usize) -> Self {
-        let (mut stages, mut before, mut rest) = (vec![], 1, len);
-        while rest > 1 {
-            let radix = [4, 2, 3, 5].into_iter().find(|&radix| rest.is_multiple_of(radix)).unwrap_or(rest);
-            let behind = rest / radix;
-            let turn = |part: usize, whole: usize| {
-                let (sin, cos) = (TAU * part as f64 / whole as f64).sin_cos();
-                (T::from_f64(cos), T::from_f64(sin))
-            };
-            let turns = (0..behind * radix).map(|i| turn(rest - (i / radix) * (i % radix) % rest, rest)).collect();
-            stages.push(Stage { radix, before, behind, turns, roots: (0..radix).map(|i| turn(i, radix)).collect() });
-            (before, rest) = (before * radix, behind);
-        }
-        Self { len, stages }
+        let (mut before, mut rest) = (1, len);
+        let passes = radices(len).into_iter().map(|radices| {
+            radices.map(|radix| {
+                let stage = Stage::new(radix, before, rest);
+                (before, rest) = (before * radix, stage.behind);
+                stage
+            })
+        });
+        Self { len, passes: passes.collect() }
     }
 
-    /// Elements of a signal's buffer: real parts, then imaginary parts.
+    /// Numbers of a buffer for a signal: real parts, then imaginary parts.
     pub(super) fn buffer(&self) -> usize {
         2 * self.len * T::LANES
     }
 
-    /// Transforms `signal`, (re and im, length, lanes), with the help of `other`; the result is in the buffer that it returns.
+    /// Transforms a line of two planes, (pixels, lanes), with the help of two buffers.
     #[inline(always)]
-    pub(super) fn run<'a, S: Simd>(&self, simd: S, signal: &'a mut [T], other: &'a mut [T]) -> &'a [T] {
-        let (mut from, mut to) = (signal, other);
-        for stage in &self.stages {
-            for lane in (0..T::LANES).step_by(width::<T, S>()) {
-                match stage.radix {
-                    2 => simd.vectorize(Butterflies::<T, 2> { stage, lane, from, to }),
-                    3 => simd.vectorize(Butterflies::<T, 3> { stage, lane, from, to }),
-                    4 => simd.vectorize(Butterflies::<T, 4> { stage, lane, from, to }),
-                    _ => simd.vectorize(Butterflies::<T, 5> { stage, lane, from, to }),
-                }
-            }
+    pub(super) fn run<S: Simd>(&self, simd: S, re: &mut [T], im: &mut [T], line: Line, buffers: &mut [Vec<T>; 2]) {
+        let [mut from, mut to] =
+            buffers.each_mut().map(|buffer| buffer[..self.buffer()].split_at_mut(self.len * T::LANES));
+        let [first, between @ .., last] = &self.passes[..] else { return };
+        pass(simd, first, (&*re, &*im, line), (&mut *from.0, &mut *from.1, Line::WHOLE));
+        for stages in between {
+            pass(simd, stages, (&*from.0, &*from.1, Line::WHOLE), (&mut *to.0, &mut *to.1, Line::WHOLE));
             std::mem::swap(&mut from, &mut to);
         }
-        from
+        pass(simd, last, (&*from.0, &*from.1, Line::WHOLE), (re, im, line));
     }
 }
 
-/// One stage of a transform, in one vector's lanes.
-struct Butterflies<'a, T, const R: usize> {
-    stage: &'a Stage<T>,
-    lane: usize,
-    from: &'a [T],
-    to: &'a mut [T],
+/// One pass over a signal.
+#[inline(always)]
+fn pass<T: Real, S: Simd>(simd: S, stages: &[Stage<T>; 2], from: (&[T], &[T], Line), to: (&mut [T], &mut [T], Line)) {
+    for lane in (0..T::LANES).step_by(width::<T, S>()) {
+        macro_rules! butterflies {
+            ($($a:literal, $b:literal;)*) => {
+                match stages.each_ref().map(|stage| stage.radix) {
+                    $([$a, $b] => simd.vectorize(Butterflies::<T, $a, $b> {
+                        stages, lane, from, to: (&mut *to.0, &mut *to.1, to.2)
+                    }),)*
+                    radices => unreachable!("no pass of radices {radices:?}"),
+                }
+            };
+        }
+        butterflies!(1, 1; 2, 1; 3, 1; 4, 1; 5, 1; 2, 3; 2, 5; 3, 3; 4, 2; 4, 3;);
+    }
 }
 
-impl<T: Real, const R: usize> WithSimd for Butterflies<'_, T, R> {
+/// One pass of a transform, in one vector's lanes: stages of radices A and B.
+struct Butterflies<'a, T, const A: usize, const B: usize> {
+    stages: &'a [Stage<T>; 2],
+    lane: usize,
+    from: (&'a [T], &'a [T], Line),
+    to: (&'a mut [T], &'a mut [T], Line),
+}
+
+impl<T: Real, const A: usize, const B: usize> WithSimd for Butterflies<'_, T, A, B> {
     type Output = ();
 
     // Loops, not closures: what is not inlined here is compiled without the vector instructions.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { stage: Stage { before, behind, turns, roots, .. }, lane, from, to } = self;
-        let (from_re, from_im) = from.split_at(from.len() / 2);
-        let (to_re, to_im) = to.split_at_mut(from.len() / 2);
+        let Self { stages: [one, two], lane, from: (from_re, from_im, from), to: (to_re, to_im, to) } = self;
         let zero = T::splat(simd, T::zero());
-        let mut x = [Complex { re: zero, im: zero }; R];
-        for p in 0..*behind {
-            for q in 0..*before {
-                for j in 0..R {
-                    let at = (q + before * (p + behind * j)) * T::LANES + lane;
-                    x[j] = Complex { re: first::<T, S>(&from_re[at..]), im: first::<T, S>(&from_im[at..]) };
+        let zero = Complex { re: zero, im: zero };
+        let (mut x, mut y, mut between) = ([zero; A], [zero; B], [[zero; A]; B]);
+        for p in 0..two.behind {
+            for q in 0..one.before {
+                for b in 0..B {
+                    let p = p + two.behind * b;
+                    for a in 0..A {
+                        let at = from.at::<T>(q + one.before * (p + one.behind * a)) + lane;
+                        x[a] = Complex { re: first::<T, S>(&from_re[at..]), im: first::<T, S>(&from_im[at..]) };
+                    }
+                    between[b] = turned::<T, S, A>(simd, one, p, x);
                 }
-                let out = transform::<T, S, R>(simd, roots, x);
-                for t in 0..R {
-                    let out = if t == 0 || p == 0 { out[t] } else { out[t].times(simd, turns[p * R + t]) };
-                    let at = (q + before * (R * p + t)) * T::LANES + lane;
-                    set_first::<T, S>(&mut to_re[at..], out.re);
-                    set_first::<T, S>(&mut to_im[at..], out.im);
+                for a in 0..A {
+                    for b in 0..B {
+                        y[b] = between[b][a];
+                    }
+                    let out = turned::<T, S, B>(simd, two, p, y);
+                    for b in 0..B {
+                        let at = to.at::<T>(q + one.before * a + two.before * (B * p + b)) + lane;
+                        set_first::<T, S>(&mut to_re[at..], out[b].re);
+                        set_first::<T, S>(&mut to_im[at..], out[b].im);
+                    }
                 }
             }
         }
     }
+}
+
+/// The transform of R elements and the turns of place `p` of those behind.
+#[inline(always)]
+fn turned<T: Real, S: Simd, const R: usize>(
+    simd: S,
+    stage: &Stage<T>,
+    p: usize,
+    x: [Complex<T, S>; R],
+) -> [Complex<T, S>; R] {
+    let mut out = transform::<T, S, R>(simd, &stage.roots, x);
+    if p != 0 {
+        for t in 1..R {
+            out[t] = out[t].times(simd, stage.turns[p * R + t]);
+        }
+    }
+    out
 }
 
 /// One complex number in each lane.

@@ -36,6 +36,9 @@ pub(super) use cost::{dense_backward_pays, forward_pays, scattered_backward_pays
 /// The spectra of a block of images and of their maps take about so many bytes.
 const BLOCK_BYTES: usize = 48 << 20;
 
+/// The spectra of a batch of images are kept for the backward pass where they take no more bytes than this.
+const KEPT_BYTES: usize = 128 << 20;
+
 /// Whether all numbers are finite, and so far from the largest that sums of products are too: one that is not would spoil every pixel of two images.
 pub(super) fn are_tame<T: Real>(values: &[&[T]]) -> bool {
     // f32 ends at 2^128: two factors and 2^28 terms.
@@ -69,12 +72,18 @@ impl<'a, T: Real> Spectral<'a, T> {
         let most = (BLOCK_BYTES / bytes).clamp(1, pairs.max(1));
         (0..pairs).step_by(most).map(|first| first..pairs.min(first + most)).collect()
     }
+
+    /// Whether the spectra of a whole batch are worth their memory, which is about that of the images themselves.
+    fn keeps_images(&self) -> bool {
+        let planes = groups::<T>(self.geometry.images).next_multiple_of(2) * self.geometry.channels;
+        planes * self.plane.pixels() * T::LANES * size_of::<T>() <= KEPT_BYTES
+    }
 }
 
-/// What the forward pass leaves for the backward pass: the spectra of the weights, and of the images where they are one block.
+/// What the forward pass leaves for the backward pass: the spectra of the weights, and those of the images block by block, or none of them.
 pub(super) struct Known<T: Real> {
     filters: Buffer<T>,
-    images: Option<Spectra<T>>,
+    images: Vec<Spectra<T>>,
 }
 
 /// The maps of a batch, finished, as [`super::forward::run`] gives them.
@@ -92,8 +101,8 @@ pub(super) fn forward<T: Real>(
     let mut cells = interleave::tasks::<T, _>(cells, shape, &each);
     cells.resize_with(planes.len(), Vec::new);
     let mut tasks = planes.drain(..).zip(cells.drain(..));
-    let (blocks, mut known) = (spectral.blocks(), None);
-    for pairs in blocks.iter().cloned() {
+    let mut known = vec![];
+    for pairs in spectral.blocks() {
         let images = Spectra::of_images(&spectral, input, pairs.clone());
         let maps = spectral.apply(&filters, &images, false);
         by_pair(&mut tasks, pairs.len(), geometry.filters).into_par_iter().enumerate().for_each_init(
@@ -112,7 +121,9 @@ pub(super) fn forward<T: Real>(
                 }
             },
         );
-        known = (blocks.len() == 1).then_some(images);
+        if spectral.keeps_images() {
+            known.push(images);
+        }
     }
     drop(tasks);
     Known { filters, images: known }
@@ -142,11 +153,11 @@ pub(super) fn backward<T: Real>(
     let shape = (geometry.images, geometry.channels, pixels);
     let mut planes = image.as_mut().map(|image| interleave::tasks::<T, _>(image, shape, &each)).unwrap_or_default();
     let mut tasks = planes.drain(..);
-    for pairs in spectral.blocks() {
+    for (block, pairs) in spectral.blocks().into_iter().enumerate() {
         let grads = Spectra::of_maps(&spectral, maps, pairs.clone());
         if let Some(sums) = &mut sums {
             let made;
-            let images = match saved.spectra.and_then(|known| known.images.as_ref()) {
+            let images = match saved.spectra.and_then(|known| known.images.get(block)) {
                 Some(images) => images,
                 None => {
                     made = Spectra::of_images(&spectral, saved.input, pairs.clone());

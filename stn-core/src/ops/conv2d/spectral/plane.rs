@@ -1,6 +1,6 @@
 //! The two-dimensional transform of a plane of pixels, in every lane one.
 
-use super::dft::{Dft, fast_len};
+use super::dft::{Dft, Line, fast_len};
 use crate::ops::real::Real;
 use pulp::{Arch, Simd, WithSimd};
 
@@ -87,42 +87,18 @@ impl<T: Real> WithSimd for Transform<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let width = self.plane.rows.len;
-        if self.rows_first {
-            for y in 0..self.rows {
-                self.line(simd, &self.plane.rows, (y * width, 1), width);
-            }
-        }
-        let filled = if self.rows_first { self.rows } else { self.plane.columns.len };
-        for x in 0..width {
-            self.line(simd, &self.plane.columns, (x, width), filled);
-        }
-        if !self.rows_first {
-            for y in 0..self.rows {
-                self.line(simd, &self.plane.rows, (y * width, 1), width);
-            }
-        }
-    }
-}
-
-impl<T: Real> Transform<'_, T> {
-    /// Transforms the pixels from `first` on, `step` apart, of which `filled` are not zero.
-    #[inline(always)]
-    fn line<S: Simd>(&mut self, simd: S, dft: &Dft<T>, (first, step): (usize, usize), filled: usize) {
-        let [signal, other] = self.signals;
-        let (signal, other) = (&mut signal[..dft.buffer()], &mut other[..dft.buffer()]);
-        let half = signal.len() / 2;
-        for (part, to) in [&*self.re, &*self.im].into_iter().zip(signal.chunks_exact_mut(half)) {
-            for i in 0..filled {
-                to[i * T::LANES..][..T::LANES].copy_from_slice(&part[(first + i * step) * T::LANES..][..T::LANES]);
-            }
-            to[filled * T::LANES..].fill(T::zero());
-        }
-        let result = dft.run(simd, signal, other);
-        for (part, from) in [&mut *self.re, &mut *self.im].into_iter().zip(result.chunks_exact(half)) {
-            for i in 0..dft.len {
-                part[(first + i * step) * T::LANES..][..T::LANES].copy_from_slice(&from[i * T::LANES..][..T::LANES]);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Plane { rows, columns } = self.plane;
+        let (width, signals) = (rows.len, self.signals);
+        for rows_now in [self.rows_first, !self.rows_first] {
+            if rows_now {
+                for y in 0..self.rows {
+                    rows.run(simd, self.re, self.im, Line { first: y * width, step: 1 }, signals);
+                }
+            } else {
+                for x in 0..width {
+                    columns.run(simd, self.re, self.im, Line { first: x, step: width }, signals);
+                }
             }
         }
     }

@@ -13,8 +13,9 @@ struct Kept {
     buffer: Box<dyn Any + Send>,
 }
 
-/// As many as one call needs at a time, four, and the two that each layer of a network leaves for its backward pass.
-const MOST: usize = 24;
+/// As many as one call needs at a time, four, and those that each layer of a network leaves for its backward pass, one for its weights and one for each block
+/// of images.
+const MOST: usize = 64;
 
 /// Bytes that are kept at most, for as long as the process lives.
 const MOST_BYTES: usize = 256 << 20;
