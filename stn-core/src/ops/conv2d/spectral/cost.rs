@@ -20,9 +20,6 @@ const PRODUCT: f64 = 100.;
 /// Nanoseconds for each pixel of a plane of two groups of images: the transform, and the way to the products and back.
 const PIXEL: f64 = 40.;
 
-/// A backward pass takes so much longer than its products and planes.
-const BACKWARD: f64 = 1.4;
-
 /// The spectra of the weights may have so many bytes; while they are made it is twice that. A graph keeps those of each of its layers.
 const MOST_BYTES: usize = 256 << 20;
 
@@ -52,7 +49,7 @@ fn backward_pays<T: Real>(geometry: &Geometry, wanted: Wanted, count: usize, rat
     let results = f64::from(u8::from(input)) + f64::from(u8::from(weight));
     let planes = [geometry.filters, geometry.channels * (usize::from(input) + usize::from(weight))];
     possible::<T>(geometry)
-        && BACKWARD * cost::<T>(geometry, results, planes, results) < results * (count * geometry.patch()) as f64 / rate
+        && cost::<T>(geometry, results, planes, results) < results * (count * geometry.patch()) as f64 / rate
 }
 
 /// The frequency domain is for `f32`: `f64` is for who wants the sums to the last digit. And for weights whose spectra are of a moderate size.
