@@ -4,7 +4,7 @@
 
 use super::geometry::Geometry;
 use super::scattered::Entry;
-use crate::ops::real::{Real, load, store, width};
+use crate::ops::real::{Real, first, load, set_first, store, width};
 use pulp::{Arch, Simd, WithSimd};
 
 /// The rows that a filter sees.
@@ -179,11 +179,15 @@ impl<T: Real, const R: usize, const V: usize> WithSimd for Block<'_, '_, T, R, V
         }
         for (r, sums) in sums.iter().enumerate() {
             let row = &mut weights[(row + r) * runs.run..][..runs.run];
-            let mut lanes = [T::zero(); 16];
             for (to, &sum) in row[element..].chunks_mut(w).zip(sums) {
-                // SAFETY: a vector has 16 elements at most.
-                unsafe { store::<T, S>(lanes.as_mut_ptr(), sum) };
-                to.iter_mut().zip(&lanes).for_each(|(to, &x)| *to += x);
+                if to.len() == w {
+                    set_first::<T, S>(to, T::vector_add(simd, first::<T, S>(to), sum));
+                } else {
+                    let mut lanes = [T::zero(); 16];
+                    // SAFETY: a vector has 16 elements at most.
+                    unsafe { store::<T, S>(lanes.as_mut_ptr(), sum) };
+                    to.iter_mut().zip(&lanes).for_each(|(to, &x)| *to += x);
+                }
             }
         }
     }

@@ -130,9 +130,10 @@ impl<T: Real> Problem<'_, T> {
         let mut out = vec![T::zero(); geometry.images * groups * runs.image + runs.slack::<T>()];
         let images = out.par_chunks_exact_mut(runs.image).with_min_len(4).take(geometry.images * groups);
         images.enumerate().for_each(|(i, out)| {
-            for channel in 0..channels {
-                let plane = &self.saved.input[(i * channels + channel) * geometry.pixels()..][..geometry.pixels()];
-                for row in rows.clone() {
+            let planes = &self.saved.input[i * channels * geometry.pixels()..][..channels * geometry.pixels()];
+            // Row by row: the nearest cache holds one of all channels.
+            for row in rows.clone() {
+                for (channel, plane) in planes.chunks_exact(geometry.pixels()).enumerate() {
                     let pixels = &plane[row * geometry.size.1..][..columns.len()];
                     let start = runs.pixel((top + row, left)) + channel;
                     out[start..].iter_mut().step_by(channels).zip(pixels).for_each(|(to, &from)| *to = from);
@@ -253,9 +254,9 @@ impl<T: Real> Problem<'_, T> {
                 }
                 let (image, rows, columns) = (&image[..], rows.clone(), columns.len());
                 vectorised!({
-                    for (channel, plane) in out.chunks_exact_mut(geometry.pixels()).enumerate() {
-                        let group = channel / channels * runs.image;
-                        for row in rows.clone() {
+                    for row in rows {
+                        for (channel, plane) in out.chunks_exact_mut(geometry.pixels()).enumerate() {
+                            let group = channel / channels * runs.image;
                             let start = group + runs.pixel((top + row, left)) + channel % channels;
                             let to = &mut plane[row * geometry.size.1..][..columns];
                             let from = image[start..].iter().step_by(channels);
