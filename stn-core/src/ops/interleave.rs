@@ -16,31 +16,84 @@ pub(crate) fn members<T: Real>(group: usize, images: usize) -> Range<usize> {
     group * T::LANES..images.min((group + 1) * T::LANES)
 }
 
-/// Pixels that are moved together: a block of them and of images stays in the nearest cache.
-const BLOCK: usize = 16;
+/// The most numbers of a square: as many pixels as there are lanes.
+const SQUARE: usize = 256;
 
 /// Takes in some pixels of `count` images; `plane` gives those of the image in a lane. Lanes without an image become zero.
 #[inline(always)]
 pub(crate) fn load<'a, T: Real>(count: usize, plane: impl Fn(usize) -> &'a [T], lanes: &mut [T]) {
-    if count < T::LANES {
+    let pixels = lanes.len() / T::LANES;
+    if pixels < T::LANES {
         lanes.fill(T::zero());
-    }
-    for (i, block) in lanes.chunks_mut(BLOCK * T::LANES).enumerate() {
         for lane in 0..count {
-            let values = &plane(lane)[i * BLOCK..];
-            block.chunks_exact_mut(T::LANES).zip(values).for_each(|(pixel, &value)| pixel[lane] = value);
+            let pixels = lanes.chunks_exact_mut(T::LANES);
+            pixels.zip(plane(lane)).for_each(|(pixel, &value)| pixel[lane] = value);
+        }
+        return;
+    }
+    let [mut square, mut other] = [[T::zero(); SQUARE]; 2];
+    let (square, other) = (&mut square[..T::LANES * T::LANES], &mut other[..T::LANES * T::LANES]);
+    for first in squares::<T>(pixels) {
+        for lane in 0..count {
+            square[lane * T::LANES..][..T::LANES].copy_from_slice(&plane(lane)[first..][..T::LANES]);
+        }
+        square[count * T::LANES..].fill(T::zero());
+        transpose::<T, _>(square, other);
+        lanes[first * T::LANES..][..T::LANES * T::LANES].copy_from_slice(square);
+    }
+}
+
+/// Gives out some pixels of the images to those from `first` on of each image's plane.
+#[inline(always)]
+pub(crate) fn store<T: Real, U: Copy + Default>(lanes: &[U], planes: &mut [&mut [U]], first: usize) {
+    let pixels = lanes.len() / T::LANES;
+    if pixels < T::LANES {
+        for (lane, plane) in planes.iter_mut().enumerate() {
+            let pixels = lanes.chunks_exact(T::LANES);
+            plane[first..].iter_mut().zip(pixels).for_each(|(value, pixel)| *value = pixel[lane]);
+        }
+        return;
+    }
+    let [mut square, mut other] = [[U::default(); SQUARE]; 2];
+    let (square, other) = (&mut square[..T::LANES * T::LANES], &mut other[..T::LANES * T::LANES]);
+    for start in squares::<T>(pixels) {
+        square.copy_from_slice(&lanes[start * T::LANES..][..T::LANES * T::LANES]);
+        transpose::<T, _>(square, other);
+        for (plane, values) in planes.iter_mut().zip(square.chunks_exact(T::LANES)) {
+            plane[first + start..][..T::LANES].copy_from_slice(values);
         }
     }
 }
 
-/// Gives out some pixels of the images, or what there is of each, to those from `first` on of each image's plane.
+/// Where squares begin that cover all pixels, `LANES` of them or more: the last may overlap the one before it.
 #[inline(always)]
-pub(crate) fn store<T: Real, U: Copy>(lanes: &[U], planes: &mut [&mut [U]], first: usize) {
-    for (i, block) in lanes.chunks(BLOCK * T::LANES).enumerate() {
-        for (lane, plane) in planes.iter_mut().enumerate() {
-            let values = &mut plane[first + i * BLOCK..];
-            values.iter_mut().zip(block.chunks_exact(T::LANES)).for_each(|(value, pixel)| *value = pixel[lane]);
-        }
+fn squares<T: Real>(pixels: usize) -> impl Iterator<Item = usize> {
+    (0..pixels).step_by(T::LANES).map(move |first| first.min(pixels - T::LANES))
+}
+
+/// Exchanges rows and columns of a square of `LANES` rows, with the help of another.
+///
+/// An element's number is its row's bits before its column's. Dealing the elements out of two halves in turns, as cards are riffled, moves the first bit behind the last:
+/// as often as a row has bits, and row and column have changed places. Unlike moves one by one, compilers make shuffles of vectors of it.
+#[inline(always)]
+fn transpose<T: Real, U: Copy>(square: &mut [U], other: &mut [U]) {
+    for _ in 0..T::LANES.ilog2() / 2 {
+        riffle(square, other);
+        riffle(other, square);
+    }
+    if T::LANES.ilog2() % 2 == 1 {
+        riffle(square, other);
+        square.copy_from_slice(other);
+    }
+}
+
+/// Deals out the two halves in turns.
+#[inline(always)]
+fn riffle<U: Copy>(from: &[U], to: &mut [U]) {
+    let (a, b) = from.split_at(from.len() / 2);
+    for i in 0..a.len() {
+        to[2 * i] = a[i];
+        to[2 * i + 1] = b[i];
     }
 }
 
@@ -63,4 +116,45 @@ pub(crate) fn tasks<'a, T: Real, U>(
         }
     }
     tasks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The pixels of each image, numbered, in its plane from `first` on.
+    fn images(count: usize, pixels: usize, first: usize) -> Vec<Vec<f64>> {
+        let plane =
+            |image: usize| (0..first + pixels).map(move |i| if i < first { -1. } else { (image * 1000 + i) as f64 });
+        (0..count).map(|image| plane(image).collect()).collect()
+    }
+
+    fn there_and_back<T: Real + std::fmt::Debug>() {
+        for count in [0, 1, T::LANES - 1, T::LANES] {
+            for (pixels, first) in
+                [(0, 0), (1, 2), (T::LANES - 1, 0), (T::LANES, 1), (T::LANES + 1, 0), (5 * T::LANES + 3, 7)]
+            {
+                let planes: Vec<Vec<T>> =
+                    images(count, pixels, first).iter().map(|p| p.iter().map(|&x| T::from_f64(x)).collect()).collect();
+                let mut lanes = vec![T::from_f64(0.5); pixels * T::LANES];
+                load(count, |lane| &planes[lane][first..], &mut lanes);
+                for (i, lane) in (0..pixels).flat_map(|i| (0..T::LANES).map(move |lane| (i, lane))) {
+                    let expected = planes.get(lane).map_or(T::zero(), |plane| plane[first + i]);
+                    assert_eq!(lanes[i * T::LANES + lane], expected, "pixel {i} of image {lane} of {count}");
+                }
+                let mut out: Vec<Vec<T>> = planes.iter().map(|plane| plane[..first].to_vec()).collect();
+                out.iter_mut().for_each(|plane| plane.resize(first + pixels + 1, T::from_f64(0.5)));
+                store::<T, _>(&lanes, &mut out.iter_mut().map(|plane| &mut plane[..]).collect::<Vec<_>>(), first);
+                for (got, plane) in out.iter().zip(&planes) {
+                    assert_eq!((&got[..first + pixels], got[first + pixels]), (&plane[..], T::from_f64(0.5)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn images_come_back_from_their_lanes() {
+        there_and_back::<f32>();
+        there_and_back::<f64>();
+    }
 }

@@ -2,6 +2,7 @@
 
 mod backward;
 mod by_product;
+mod channels_last;
 mod config;
 mod depthwise;
 mod depthwise_kernels;

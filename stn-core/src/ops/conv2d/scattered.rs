@@ -5,6 +5,7 @@
 //! memory, `kw C / groups` long. The weights' gradient is a sum of such runs, the image's gradient is made of runs of weights.
 
 use super::backward::{self, Gradients, Saved, Wanted};
+use super::channels_last;
 use super::epilogue::DEAD;
 use super::geometry::Geometry;
 use super::runs::{Runs, add_rows, sum_rows};
@@ -112,12 +113,18 @@ impl<T: Real> Problem<'_, T> {
         let first = (image * self.geometry.filters + filter) * windows;
         let cells = &self.saved.cells[first..first + windows];
         let mut count = 0;
-        for ((&cell, &grad), &start) in cells.iter().zip(&self.grad[first..first + windows]).zip(&self.starts) {
-            // Without branches, which the data would make unpredictable: a window without a gradient is overwritten by the next.
-            let alive = cell != DEAD;
-            let cell = if alive { usize::from(cell) } else { 0 };
-            free[count] = Entry { place: base + self.places[start + cell], grad };
-            count += usize::from(alive);
+        let grads = &self.grad[first..first + windows];
+        for ((cells, grads), starts) in cells.chunks(8).zip(grads.chunks(8)).zip(self.starts.chunks(8)) {
+            if cells == [DEAD; 8] {
+                continue;
+            }
+            for ((&cell, &grad), &start) in cells.iter().zip(grads).zip(starts) {
+                // Without branches, which the data would make unpredictable: a window without a gradient is overwritten by the next.
+                let alive = cell != DEAD;
+                let cell = if alive { usize::from(cell) } else { 0 };
+                free[count] = Entry { place: base + self.places[start + cell], grad };
+                count += usize::from(alive);
+            }
         }
         entries.count += count;
     }
@@ -125,20 +132,11 @@ impl<T: Real> Problem<'_, T> {
     /// The images with their channels last and the zeros of the padding around them, and as much behind them as a vector may reach.
     fn channels_last(&self) -> Vec<T> {
         let (geometry, runs) = (self.geometry, &self.runs);
-        let (channels, groups) = (geometry.group_channels(), geometry.cfg.groups);
-        let ((rows, top), (columns, left)) = geometry.inside();
-        let mut out = vec![T::zero(); geometry.images * groups * runs.image + runs.slack::<T>()];
-        let images = out.par_chunks_exact_mut(runs.image).with_min_len(4).take(geometry.images * groups);
-        images.enumerate().for_each(|(i, out)| {
-            let planes = &self.saved.input[i * channels * geometry.pixels()..][..channels * geometry.pixels()];
-            // Row by row: the nearest cache holds one of all channels.
-            for row in rows.clone() {
-                for (channel, plane) in planes.chunks_exact(geometry.pixels()).enumerate() {
-                    let pixels = &plane[row * geometry.size.1..][..columns.len()];
-                    let start = runs.pixel((top + row, left)) + channel;
-                    out[start..].iter_mut().step_by(channels).zip(pixels).for_each(|(to, &from)| *to = from);
-                }
-            }
+        let (len, count) = (geometry.group_channels() * geometry.pixels(), geometry.images * geometry.cfg.groups);
+        let mut out = vec![T::zero(); count * runs.image + runs.slack::<T>()];
+        let images = out.par_chunks_exact_mut(runs.image).with_min_len(4).take(count).enumerate();
+        images.for_each_init(Vec::new, |lanes, (i, out)| {
+            channels_last::put(geometry, &self.saved.input[i * len..][..len], out, lanes);
         });
         out
     }
@@ -234,17 +232,16 @@ impl<T: Real> Problem<'_, T> {
     /// The gradient of the images, (N, C, H, W).
     fn images(&self) -> Vec<T> {
         let (geometry, runs) = (self.geometry, &self.runs);
-        let (channels, groups) = (geometry.group_channels(), geometry.cfg.groups);
+        let groups = geometry.cfg.groups;
         let mut out = vec![T::zero(); geometry.images * geometry.channels * geometry.pixels()];
         if geometry.is_empty() {
             return out;
         }
         let weights = runs.padded_weights(geometry, self.saved.weight);
         let len = geometry.channels * geometry.pixels();
-        let ((rows, top), (columns, left)) = geometry.inside();
         out.par_chunks_exact_mut(len).enumerate().for_each_init(
-            <(Vec<T>, Entries<T>)>::default,
-            |(image, entries), (i, out)| {
+            <(Vec<T>, Vec<T>, Entries<T>)>::default,
+            |(image, lanes, entries), (i, out)| {
                 image.clear();
                 image.resize(groups * runs.image + runs.slack::<T>(), T::zero());
                 for (filter, weights) in weights.chunks_exact(runs.padded_filter::<T>()).enumerate() {
@@ -252,18 +249,9 @@ impl<T: Real> Problem<'_, T> {
                     self.entries(i, filter, 0, entries);
                     add_rows(runs, weights, entries.all(), image);
                 }
-                let (image, rows, columns) = (&image[..], rows.clone(), columns.len());
-                vectorised!({
-                    for row in rows {
-                        for (channel, plane) in out.chunks_exact_mut(geometry.pixels()).enumerate() {
-                            let group = channel / channels * runs.image;
-                            let start = group + runs.pixel((top + row, left)) + channel % channels;
-                            let to = &mut plane[row * geometry.size.1..][..columns];
-                            let from = image[start..].iter().step_by(channels);
-                            to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
-                        }
-                    }
-                });
+                for (out, image) in out.chunks_exact_mut(len / groups).zip(image.chunks_exact(runs.image)) {
+                    channels_last::take(geometry, image, out, lanes);
+                }
             },
         );
         out
