@@ -31,15 +31,14 @@ pub(crate) fn load<'a, T: Real>(count: usize, plane: impl Fn(usize) -> &'a [T], 
         }
         return;
     }
-    let [mut square, mut other] = [[T::zero(); SQUARE]; 2];
-    let (square, other) = (&mut square[..T::LANES * T::LANES], &mut other[..T::LANES * T::LANES]);
+    let mut buffers = [[T::zero(); SQUARE]; 3];
+    let [square, one, other] = buffers.each_mut().map(|buffer| &mut buffer[..T::LANES * T::LANES]);
     for first in squares::<T>(pixels) {
         for lane in 0..count {
             square[lane * T::LANES..][..T::LANES].copy_from_slice(&plane(lane)[first..][..T::LANES]);
         }
         square[count * T::LANES..].fill(T::zero());
-        transpose::<T, _>(square, other);
-        lanes[first * T::LANES..][..T::LANES * T::LANES].copy_from_slice(square);
+        transpose::<T, _>(square, [one, other], &mut lanes[first * T::LANES..][..T::LANES * T::LANES]);
     }
 }
 
@@ -54,11 +53,10 @@ pub(crate) fn store<T: Real, U: Copy + Default>(lanes: &[U], planes: &mut [&mut 
         }
         return;
     }
-    let [mut square, mut other] = [[U::default(); SQUARE]; 2];
-    let (square, other) = (&mut square[..T::LANES * T::LANES], &mut other[..T::LANES * T::LANES]);
+    let mut buffers = [[U::default(); SQUARE]; 3];
+    let [square, one, other] = buffers.each_mut().map(|buffer| &mut buffer[..T::LANES * T::LANES]);
     for start in squares::<T>(pixels) {
-        square.copy_from_slice(&lanes[start * T::LANES..][..T::LANES * T::LANES]);
-        transpose::<T, _>(square, other);
+        transpose::<T, _>(&lanes[start * T::LANES..][..T::LANES * T::LANES], [one, other], square);
         for (plane, values) in planes.iter_mut().zip(square.chunks_exact(T::LANES)) {
             plane[first + start..][..T::LANES].copy_from_slice(values);
         }
@@ -71,20 +69,18 @@ fn squares<T: Real>(pixels: usize) -> impl Iterator<Item = usize> {
     (0..pixels).step_by(T::LANES).map(move |first| first.min(pixels - T::LANES))
 }
 
-/// Exchanges rows and columns of a square of `LANES` rows, with the help of another.
+/// Exchanges rows and columns of a square of `LANES` rows, with the help of two more.
 ///
 /// An element's number is its row's bits before its column's. Dealing the elements out of two halves in turns, as cards are riffled, moves the first bit behind the last:
 /// as often as a row has bits, and row and column have changed places. Unlike moves one by one, compilers make shuffles of vectors of it.
 #[inline(always)]
-fn transpose<T: Real, U: Copy>(square: &mut [U], other: &mut [U]) {
-    for _ in 0..T::LANES.ilog2() / 2 {
-        riffle(square, other);
-        riffle(other, square);
+fn transpose<T: Real, U: Copy>(from: &[U], [mut one, mut other]: [&mut [U]; 2], to: &mut [U]) {
+    riffle(from, one);
+    for _ in 2..T::LANES.ilog2() {
+        riffle(one, other);
+        std::mem::swap(&mut one, &mut other);
     }
-    if T::LANES.ilog2() % 2 == 1 {
-        riffle(square, other);
-        square.copy_from_slice(other);
-    }
+    riffle(one, to);
 }
 
 /// Deals out the two halves in turns.

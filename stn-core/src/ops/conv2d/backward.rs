@@ -258,13 +258,16 @@ pub(super) fn images<T: Real>(geometry: &Geometry, weight: &[T], maps: &[T]) -> 
         Arch::new().dispatch(Images { geometry, maps, weights: &weights[task], image });
         let count = members::<T>(group, geometry.images).len();
         let ((rows, top), (columns, left)) = geometry.inside();
-        for (image, planes) in image.chunks_exact(plane).zip(planes.chunks_mut(count)) {
-            for row in rows.clone() {
-                let start = ((top + row) * geometry.padded().1 + left) * T::LANES;
-                let lanes = &image[start..start + columns.len() * T::LANES];
-                interleave::store::<T, _>(lanes, planes, row * geometry.size.1);
+        let image = &image[..];
+        vectorised!({
+            for (image, planes) in image.chunks_exact(plane).zip(planes.chunks_mut(count)) {
+                for row in rows.clone() {
+                    let start = ((top + row) * geometry.padded().1 + left) * T::LANES;
+                    let lanes = &image[start..start + columns.len() * T::LANES];
+                    interleave::store::<T, _>(lanes, planes, row * geometry.size.1);
+                }
             }
-        }
+        });
     });
     out
 }

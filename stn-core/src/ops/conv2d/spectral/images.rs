@@ -59,14 +59,17 @@ impl<T: Real> Spectra<T> {
         let (channels, pixels, width) = (geometry.channels, geometry.pixels(), spectral.plane.size().1);
         Self::planes(spectral, pairs, channels, top + rows.len(), |group, channel, part| {
             let images = members::<T>(group, geometry.images);
-            for row in rows.clone() {
-                let pixels = |lane: usize| {
-                    let plane = &input[((images.start + lane) * channels + channel) * pixels..][..pixels];
-                    &plane[row * geometry.size.1..][..columns.len()]
-                };
-                let start = ((top + row) * width + left) * T::LANES;
-                interleave::load(images.len(), pixels, &mut part[start..start + columns.len() * T::LANES]);
-            }
+            let (rows, columns) = (rows.clone(), columns.len());
+            vectorised!({
+                for row in rows {
+                    let pixels = |lane: usize| {
+                        let plane = &input[((images.start + lane) * channels + channel) * pixels..][..pixels];
+                        &plane[row * geometry.size.1..][..columns]
+                    };
+                    let start = ((top + row) * width + left) * T::LANES;
+                    interleave::load(images.len(), pixels, &mut part[start..start + columns * T::LANES]);
+                }
+            });
         })
     }
 
@@ -97,12 +100,10 @@ impl<T: Real> Spectra<T> {
             let (pair, channel) = (pairs.start + i / channels, i % channels);
             spectral.plane.clear(canvas);
             let (re, im) = (&mut canvas.re, &mut canvas.im);
-            vectorised!({
-                fill(2 * pair, channel, re);
-                if 2 * pair + 1 < groups {
-                    fill(2 * pair + 1, channel, im);
-                }
-            });
+            fill(2 * pair, channel, re);
+            if 2 * pair + 1 < groups {
+                fill(2 * pair + 1, channel, im);
+            }
             spectral.plane.forward(rows, canvas);
             vectorised!({
                 for (&[k, mirror], out) in spectral.frequencies.0.iter().zip(out.chunks_exact_mut(NUMBERS * T::LANES)) {

@@ -112,10 +112,14 @@ pub(super) fn forward<T: Real>(
                 maps.plane(&spectral, (pair, filter), geometry.out.0, canvas);
                 for (half, (out, cells)) in tasks.into_iter().enumerate() {
                     let part = if half == 0 { &canvas.re } else { &canvas.im };
-                    scratch.maps.clear();
-                    for row in part.chunks_exact(spectral.plane.size().1 * T::LANES).take(geometry.out.0) {
-                        scratch.maps.extend(row[..geometry.out.1 * T::LANES].iter().map(|&x| x + bias[filter]));
-                    }
+                    let (wide, width) = (spectral.plane.size().1 * T::LANES, geometry.out.1 * T::LANES);
+                    scratch.maps.resize(geometry.out.0 * width, T::zero());
+                    let sums = &mut scratch.maps;
+                    vectorised!({
+                        for (to, from) in sums.chunks_exact_mut(width).zip(part.chunks_exact(wide)) {
+                            to.iter_mut().zip(from).for_each(|(to, &x)| *to = x + bias[filter]);
+                        }
+                    });
                     let images = members::<T>(2 * (pairs.start + pair) + half, geometry.images);
                     epilogue.finish(images.len(), scratch, &mut Planes { out, cells });
                 }
@@ -172,14 +176,17 @@ pub(super) fn backward<T: Real>(
         let tasks = by_pair(&mut tasks, pairs.len(), geometry.channels);
         tasks.into_par_iter().enumerate().for_each_init(Canvas::default, |canvas, (i, tasks)| {
             images.plane(&spectral, (i / geometry.channels, i % geometry.channels), geometry.padded().0, canvas);
-            for (half, mut planes) in tasks.into_iter().enumerate() {
-                let part = if half == 0 { &canvas.re } else { &canvas.im };
-                for row in rows.clone() {
-                    let start = ((top + row) * spectral.plane.size().1 + left) * T::LANES;
-                    let lanes = &part[start..start + columns.len() * T::LANES];
-                    interleave::store::<T, _>(lanes, &mut planes, row * geometry.size.1);
+            let (rows, columns, width) = (rows.clone(), columns.len(), spectral.plane.size().1);
+            vectorised!({
+                for (half, mut planes) in tasks.into_iter().enumerate() {
+                    let part = if half == 0 { &canvas.re } else { &canvas.im };
+                    for row in rows.clone() {
+                        let start = ((top + row) * width + left) * T::LANES;
+                        let lanes = &part[start..start + columns * T::LANES];
+                        interleave::store::<T, _>(lanes, &mut planes, row * geometry.size.1);
+                    }
                 }
-            }
+            });
         });
     }
     drop(tasks);
