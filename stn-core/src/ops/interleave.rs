@@ -21,23 +21,27 @@ const SQUARE: usize = 256;
 
 /// Takes in some pixels of `count` images; `plane` gives those of the image in a lane. Lanes without an image become zero.
 #[inline(always)]
-pub(crate) fn load<'a, T: Real>(count: usize, plane: impl Fn(usize) -> &'a [T], lanes: &mut [T]) {
+pub(crate) fn load<'a, T: Real, U: Copy + Default + 'a>(
+    count: usize,
+    plane: impl Fn(usize) -> &'a [U],
+    lanes: &mut [U],
+) {
     let pixels = lanes.len() / T::LANES;
     if pixels < T::LANES {
-        lanes.fill(T::zero());
+        lanes.fill(U::default());
         for lane in 0..count {
             let pixels = lanes.chunks_exact_mut(T::LANES);
             pixels.zip(plane(lane)).for_each(|(pixel, &value)| pixel[lane] = value);
         }
         return;
     }
-    let mut buffers = [[T::zero(); SQUARE]; 3];
+    let mut buffers = [[U::default(); SQUARE]; 3];
     let [square, one, other] = buffers.each_mut().map(|buffer| &mut buffer[..T::LANES * T::LANES]);
     for first in squares::<T>(pixels) {
         for lane in 0..count {
             square[lane * T::LANES..][..T::LANES].copy_from_slice(&plane(lane)[first..][..T::LANES]);
         }
-        square[count * T::LANES..].fill(T::zero());
+        square[count * T::LANES..].fill(U::default());
         transpose::<T, _>(square, [one, other], &mut lanes[first * T::LANES..][..T::LANES * T::LANES]);
     }
 }
@@ -133,7 +137,7 @@ mod tests {
                 let planes: Vec<Vec<T>> =
                     images(count, pixels, first).iter().map(|p| p.iter().map(|&x| T::from_f64(x)).collect()).collect();
                 let mut lanes = vec![T::from_f64(0.5); pixels * T::LANES];
-                load(count, |lane| &planes[lane][first..], &mut lanes);
+                load::<T, _>(count, |lane| &planes[lane][first..], &mut lanes);
                 for (i, lane) in (0..pixels).flat_map(|i| (0..T::LANES).map(move |lane| (i, lane))) {
                     let expected = planes.get(lane).map_or(T::zero(), |plane| plane[first + i]);
                     assert_eq!(lanes[i * T::LANES + lane], expected, "pixel {i} of image {lane} of {count}");

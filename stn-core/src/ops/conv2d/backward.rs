@@ -82,7 +82,7 @@ fn dense<T: Real>(geometry: &Geometry, relu: bool, saved: &Saved<T>, grad: &[T],
                         let first = ((images.start + lane) * filters + i % filters) * plane;
                         &data[first..first + plane]
                     };
-                    interleave::load(images.len(), image, lanes);
+                    interleave::load::<T, _>(images.len(), image, lanes);
                 };
                 of(grad, map);
                 if relu {

@@ -9,13 +9,20 @@ use crate::ops::real::{Real, vectorised};
 pub(super) fn put<T: Real>(geometry: &Geometry, planes: &[T], out: &mut [T], lanes: &mut Vec<T>) {
     let (channels, pixels) = (geometry.group_channels(), geometry.pixels());
     let ((rows, top), (columns, left)) = geometry.inside();
+    if channels == 1 {
+        for row in rows {
+            let start = (top + row) * geometry.padded().1 + left;
+            out[start..start + columns.len()].copy_from_slice(&planes[row * geometry.size.1..][..columns.len()]);
+        }
+        return;
+    }
     lanes.resize(columns.len() * T::LANES, T::zero());
     vectorised!({
         for (block, planes) in planes.chunks(T::LANES * pixels).enumerate() {
             let (first, count) = (block * T::LANES, planes.len() / pixels);
             for row in rows.clone() {
                 let plane = |lane: usize| &planes[lane * pixels + row * geometry.size.1..][..columns.len()];
-                interleave::load(count, plane, lanes);
+                interleave::load::<T, _>(count, plane, lanes);
                 let start = ((top + row) * geometry.padded().1 + left) * channels + first;
                 for (to, from) in out[start..].chunks_mut(channels).zip(lanes.chunks_exact(T::LANES)) {
                     copy::<T>(count, from, to);

@@ -126,3 +126,38 @@ fn max_pool<T: Real, S: Simd>(simd: S, windows: &Windows, relu_too: bool, map: &
         }
     }
 }
+
+/// Gives the gradients of windows to their largest pixels, which `cells` names: the backward pass of the max-pooling, in lanes. `map` is zero before.
+pub(super) fn unpool<T: Real>(windows: &Windows, grads: &[T], cells: &[T], map: &mut [T]) {
+    Arch::new().dispatch(Unpool { windows, grads, cells, map });
+}
+
+struct Unpool<'a, T> {
+    windows: &'a Windows,
+    grads: &'a [T],
+    cells: &'a [T],
+    map: &'a mut [T],
+}
+
+impl<T: Real> WithSimd for Unpool<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { windows, grads, cells, map } = self;
+        let (zero, pooled) =
+            (T::splat(simd, T::zero()), grads.chunks_exact(T::LANES).zip(cells.chunks_exact(T::LANES)));
+        for (window, (grads, cells)) in windows.iter().zip(pooled) {
+            for lane in (0..T::LANES).step_by(width::<T, S>()) {
+                let (grad, at) = (first::<T, S>(&grads[lane..]), first::<T, S>(&cells[lane..]));
+                for (i, &pixel) in window.iter().enumerate() {
+                    let cell = T::splat(simd, T::from_f64(i as f64));
+                    let here = T::vector_if_at_most(simd, (cell, at), grad, zero);
+                    let here = T::vector_if_at_most(simd, (at, cell), here, zero);
+                    let to = &mut map[pixel * T::LANES + lane..];
+                    set_first::<T, S>(to, T::vector_add(simd, first::<T, S>(to), here));
+                }
+            }
+        }
+    }
+}

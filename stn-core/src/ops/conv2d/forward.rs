@@ -26,7 +26,7 @@ pub(super) fn interleaved<T: Real>(geometry: &Geometry, input: &[T]) -> Vec<T> {
                 };
                 let start = ((top + row) * width + left) * T::LANES;
                 let lanes = &mut plane[start..start + columns * T::LANES];
-                interleave::load(images.len(), pixels, lanes);
+                interleave::load::<T, _>(images.len(), pixels, lanes);
             }
         });
     });

@@ -6,11 +6,11 @@
 
 use super::backward::{self, Gradients, Saved, Wanted};
 use super::channels_last;
-use super::epilogue::DEAD;
+use super::epilogue::{DEAD, unpool};
 use super::geometry::Geometry;
 use super::runs::{Runs, add_rows, sum_rows};
 use super::spectral;
-use crate::ops::interleave::{groups, members};
+use crate::ops::interleave::{self, groups, members};
 use crate::ops::pool2d::Windows;
 use crate::ops::real::{Real, vectorised};
 use rayon::prelude::*;
@@ -214,18 +214,28 @@ impl<T: Real> Problem<'_, T> {
     fn maps(&self) -> Vec<T> {
         let (geometry, plane) = (self.geometry, self.geometry.positions() * T::LANES);
         let mut maps = vec![T::zero(); groups::<T>(geometry.images) * geometry.filters * plane];
-        maps.par_chunks_mut(plane).with_min_len(4).enumerate().for_each(|(i, map)| {
-            let (group, filter) = (i / geometry.filters, i % geometry.filters);
-            for (lane, image) in members::<T>(group, geometry.images).enumerate() {
-                let first = (image * geometry.filters + filter) * self.windows.count();
-                let cells = &self.saved.cells[first..first + self.windows.count()];
-                for ((&cell, &grad), window) in cells.iter().zip(&self.grad[first..]).zip(self.windows.iter()) {
-                    // Of a window without a gradient, any pixel gets zero.
-                    let (cell, grad) = if cell == DEAD { (0, T::zero()) } else { (usize::from(cell), grad) };
-                    map[window[cell] * T::LANES + lane] += grad;
-                }
-            }
-        });
+        let windows = self.windows.count();
+        maps.par_chunks_mut(plane).with_min_len(4).enumerate().for_each_init(
+            <(Vec<T>, Vec<u8>, Vec<T>)>::default,
+            |(grads, bytes, cells), (i, map)| {
+                let (images, filter) = (members::<T>(i / geometry.filters, geometry.images), i % geometry.filters);
+                let count = images.len();
+                let places = move |lane: usize| {
+                    let first = ((images.start + lane) * geometry.filters + filter) * windows;
+                    first..first + windows
+                };
+                grads.resize(windows * T::LANES, T::zero());
+                bytes.resize(windows * T::LANES, 0);
+                cells.clear();
+                let (grads, cells) = vectorised!({
+                    interleave::load::<T, _>(count, |lane| &self.grad[places(lane)], grads);
+                    interleave::load::<T, _>(count, |lane| &self.saved.cells[places(lane)], bytes);
+                    cells.extend(bytes.iter().map(|&cell| T::from_f64(f64::from(cell))));
+                    (grads, cells)
+                });
+                unpool(self.windows, grads, cells, map);
+            },
+        );
         maps
     }
 

@@ -67,7 +67,7 @@ impl<T: Real> Spectra<T> {
                         &plane[row * geometry.size.1..][..columns]
                     };
                     let start = ((top + row) * width + left) * T::LANES;
-                    interleave::load(images.len(), pixels, &mut part[start..start + columns * T::LANES]);
+                    interleave::load::<T, _>(images.len(), pixels, &mut part[start..start + columns * T::LANES]);
                 }
             });
         })
