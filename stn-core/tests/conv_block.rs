@@ -62,6 +62,7 @@ fn equals_the_single_operations() -> Result<()> {
         for n in [1, 3, 17] {
             check((n, 1, 9, 8), (3, 1, 3, 2), with(plain))?;
         }
+        check((17, 2, 12, 21), (3, 2, 3, 3), with(plain.padding(1)))?;
         check((5, 4, 12, 11), (7, 4, 3, 3), with(plain.stride(2).padding(2)))?;
         check((5, 4, 12, 11), (6, 4, 3, 2), with(plain.dilation(2).padding(1)))?;
         check((5, 6, 9, 9), (4, 3, 3, 3), with(Conv2dConfig { padding: unequal, ..plain.groups(2) }))?;
@@ -78,6 +79,7 @@ fn equals_the_single_operations_for_every_row_length() -> Result<()> {
     for (channels, kernel) in [(1, 1), (1, 9), (3, 5), (7, 5), (20, 2), (32, 3), (37, 3), (64, 5), (67, 7), (99, 5)] {
         check((3, channels, kernel + 3, kernel + 4), (2, channels, kernel, kernel), cfg)?;
     }
+    check((3, 37, 19, 37), (2, 37, 5, 5), cfg)?; // an image's rows, too, and its channels are more than a vector
     check((40, 2, 6, 6), (9, 2, 3, 3), cfg) // several parts of filters and of images
 }
 
