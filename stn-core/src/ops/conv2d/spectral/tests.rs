@@ -37,7 +37,7 @@ fn transforms_of_every_radix() {
             self.1
         }
     }
-    for len in [1, 2, 3, 4, 5, 6, 8, 9, 10, 16, 20, 27, 30, 36, 60, 72, 75] {
+    for len in [1, 2, 3, 4, 5, 6, 8, 9, 10, 16, 18, 20, 27, 30, 36, 50, 60, 64, 72, 75, 135] {
         let (dft, lanes) = (Dft::new(len), <f64 as Real>::LANES);
         let signal = numbers(dft.buffer(), len);
         let got = Arch::new().dispatch(Run(&dft, signal.clone(), [signal.clone(), signal.clone()]));
