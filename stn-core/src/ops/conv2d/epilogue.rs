@@ -1,4 +1,4 @@
-//! What follows the convolution while its maps are in the cache: ReLU and max-pooling.
+//! What follows the convolution while its maps are in the cache: ReLU and max-pooling; and the way back from pooled windows to maps.
 
 use crate::ops::interleave;
 use crate::ops::pool2d::{Pool2dConfig, Windows};

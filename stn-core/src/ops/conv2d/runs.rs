@@ -41,7 +41,7 @@ impl Runs {
     }
 
     /// Where a pixel of the padded image is.
-    pub(super) fn pixel(&self, (y, x): (usize, usize)) -> usize {
+    fn pixel(&self, (y, x): (usize, usize)) -> usize {
         (y * self.width + x) * self.channels
     }
 
