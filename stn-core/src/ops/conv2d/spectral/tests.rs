@@ -5,7 +5,7 @@ use super::super::epilogue::Epilogue;
 use super::super::geometry::Geometry;
 use super::super::{Conv2dConfig, Sides, forward as direct};
 use super::dft::{Dft, Line, fast_len};
-use super::{are_tame, backward, forward};
+use super::{Spectral, are_tame, backward, forward};
 use crate::ops::interleave::groups;
 use crate::ops::pool2d::Pool2dConfig;
 use crate::ops::real::Real;
@@ -62,15 +62,27 @@ fn lengths_are_rounded_up_to_products_of_small_primes() {
     assert_eq!([1, 7, 17, 26, 34, 68, 132].map(fast_len), [1, 8, 18, 27, 36, 72, 135]);
 }
 
-/// Batches of one image, of one group and a bit, of a whole pair and of a pair and a half; with and without padding; kernels as large as the image.
-const CASES: [([usize; 4], [usize; 4], Sides); 6] = [
+/// Batches of one image, of one group and a bit, of a whole pair and of a pair and a half; with and without padding; kernels as large as the image; images whose
+/// spectra take several blocks.
+const CASES: [([usize; 4], [usize; 4], Sides); 7] = [
     ([1, 1, 5, 6], [2, 1, 3, 2], Sides { top: 0, bottom: 0, left: 0, right: 0 }),
     ([9, 3, 8, 7], [5, 3, 3, 4], Sides { top: 1, bottom: 2, left: 3, right: 0 }),
     ([16, 2, 9, 9], [17, 2, 5, 5], Sides { top: 2, bottom: 2, left: 2, right: 2 }),
     ([20, 7, 10, 10], [3, 7, 7, 7], Sides { top: 0, bottom: 0, left: 0, right: 0 }),
     ([33, 2, 4, 5], [2, 2, 4, 5], Sides { top: 0, bottom: 0, left: 0, right: 0 }),
     ([3, 1, 12, 6], [1, 1, 1, 1], Sides { top: 0, bottom: 0, left: 0, right: 0 }),
+    ([17, 1, 64, 64], [50, 1, 5, 5], Sides { top: 0, bottom: 0, left: 0, right: 0 }),
 ];
+
+#[test]
+fn a_case_has_several_blocks_whose_spectra_are_kept() -> candle_core::Result<()> {
+    let (input, weight, padding) = CASES[CASES.len() - 1];
+    let cfg = Conv2dConfig { padding, ..Default::default() };
+    let geometry = Geometry::new(&Shape::from(&input[..]), &Shape::from(&weight[..]), cfg)?;
+    let spectral = Spectral::<f64>::new(&geometry);
+    assert!(spectral.blocks().len() > 1 && spectral.keeps_images());
+    Ok(())
+}
 
 #[test]
 fn maps_are_those_of_the_sums_over_the_taps() -> candle_core::Result<()> {
