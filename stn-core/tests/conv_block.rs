@@ -195,6 +195,8 @@ fn errors_say_what_was_expected() -> Result<()> {
         with(Pool2dConfig::new(19)),
         "conv_block: a window of (19, 19) does not fit an image of 18x18 with padding (0, 0)"
     );
+    // A window of 2^64 pixels, as many as overflow to none.
+    assert!(with(Pool2dConfig::new(1 << 32).ceil_mode(true)).contains("255 pixels at most"));
     assert_eq!(with(Pool2dConfig::new(0)), "conv_block: kernel and stride must be at least 1, got (0, 0) and (0, 0)");
     Ok(())
 }

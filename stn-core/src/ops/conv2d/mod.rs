@@ -121,7 +121,7 @@ enum After {
 }
 
 /// Convolution, bias, ReLU and, where there is one, max-pooling in one pass: the map before the pooling is never in memory, but for batches of four
-/// images and fewer and for depthwise kernels.
+/// images and fewer and for depthwise kernels; in the frequency domain the spectra of some images' maps are.
 ///
 /// The value and the gradients of [`conv2d`], ReLU and [`max_pool2d`](super::max_pool2d) one after the other (the order of ReLU and pooling
 /// makes no difference to either).
@@ -260,12 +260,12 @@ fn check(op: &str, input: &Tensor, weight: &Tensor, bias: &Tensor, cfg: Conv2dCo
             weight.shape()
         )
     }
-    if c != weight_c * cfg.groups {
+    if c != weight_c.saturating_mul(cfg.groups) {
         bail!(
             "{op}: input has {c} channels, but weight {:?} in {} group(s) is for {}",
             weight.shape(),
             cfg.groups,
-            weight_c * cfg.groups
+            weight_c.saturating_mul(cfg.groups)
         )
     }
     if !o.is_multiple_of(cfg.groups) {
@@ -276,7 +276,7 @@ fn check(op: &str, input: &Tensor, weight: &Tensor, bias: &Tensor, cfg: Conv2dCo
     };
     if let After::Pool(Some(pool)) = after {
         pool.check(op, out)?;
-        if pool.kernel.0 * pool.kernel.1 > MOST_CELLS {
+        if pool.kernel.0.saturating_mul(pool.kernel.1) > MOST_CELLS {
             bail!(
                 "{op}: a window may have {} pixels at most, got {:?}; call conv2d, relu and max_pool2d instead",
                 MOST_CELLS,

@@ -108,7 +108,7 @@ impl Pool2dConfig {
 /// largest; of several, the last.
 ///
 /// # Errors
-/// On wrong ranks, a kernel or stride of zero, padding of more than half the kernel, a window larger than the padded image, types
+/// On wrong ranks, a kernel or stride of zero, padding of more than half the kernel, a window larger than the padded image (without `ceil_mode`), types
 /// other than `f32` and `f64`, and on devices other than the CPU.
 ///
 /// # Example
