@@ -378,19 +378,35 @@ fn errors_say_what_was_expected() {
     let padding = Sides { top: usize::MAX, bottom: 1, ..plain.padding };
     let error = conv(&[1, 1, 5, 5], &[1, 1, 1, 1], Conv2dConfig { padding, ..plain });
     assert!(error.contains("does not fit an image of 5x5"), "{error}");
+    let same = plain.dilation(usize::MAX).same((5, 5), (3, 3));
+    let error = conv(&[1, 1, 5, 5], &[1, 1, 3, 3], same);
+    assert!(error.contains("does not fit an image of 5x5"), "{error}");
 }
 
-/// However far a stride leads out of the image: the memory of depthwise kernels does not grow with it.
+/// However far a stride leads out of the image, or the dilation of a kernel of one tap: neither value, gradient nor memory changes with it.
 #[test]
-fn a_stride_far_beyond_the_image_is_one_position() -> Result<()> {
-    let (u, w) = (random((2, 6, 5, 4), 1)?, random((6, 1, 3, 3), 2)?);
-    let on = |stride: usize| run(&[&u, &w], |t| conv2d(&t[0], &t[1], None, cfg(stride, 1, 1).groups(6)));
-    let (expected, expected_gradients) = on(7)?;
-    assert_eq!(expected.dims(), [2, 6, 1, 1]);
-    let (out, gradients) = on(1 << 40)?;
-    assert_eq!(values(&out)?, values(&expected)?);
-    for (gradient, expected) in gradients.iter().zip(&expected_gradients) {
-        assert_eq!(values(gradient)?, values(expected)?);
+fn strides_and_dilations_may_lead_far_out_of_the_image() -> Result<()> {
+    for (name, filters, groups) in [("depthwise", 6, 6), ("sums", 2, 1), ("sums in groups", 4, 2), ("products", 40, 1)]
+    {
+        let u = random((2, 6, 5, 4), 1)?;
+        for (kernel, dilations) in [(3, [1, 1]), (1, [1, usize::MAX])] {
+            let w = random((filters, 6 / groups, kernel, kernel), 2)?;
+            let on = |stride: usize, dilation: usize| {
+                run(&[&u, &w], |t| conv2d(&t[0], &t[1], None, cfg(stride, 1, dilation).groups(groups)))
+            };
+            let (expected, expected_gradients) = on(7, 1)?;
+            assert_eq!(expected.dims(), [2, filters, 1, 1]);
+            for stride in [1 << 40, usize::MAX] {
+                for dilation in dilations {
+                    let (out, gradients) = on(stride, dilation)?;
+                    let case = format!("{name}, a {kernel}x{kernel} kernel, stride {stride}, dilation {dilation}");
+                    assert!(distance(&out, &expected)? < 1e-12, "{case}");
+                    for (gradient, expected) in gradients.iter().zip(&expected_gradients) {
+                        assert!(distance(gradient, expected)? < 1e-12, "{case}");
+                    }
+                }
+            }
+        }
     }
     Ok(())
 }

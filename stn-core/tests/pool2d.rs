@@ -279,6 +279,23 @@ fn strides_may_lead_far_out_of_the_image() -> Result<()> {
     Ok(())
 }
 
+/// With `ceil_mode` so may windows: of a window of any size, the part on the image is what counts.
+#[test]
+fn windows_may_reach_far_out_of_the_image() -> Result<()> {
+    let xs = random((1, 2, 5, 4), 1)?;
+    for (name, pool) in POOLS {
+        let near = Pool2dConfig { kernel: (5, 4), ..Pool2dConfig::new(5) };
+        let (expected, expected_gradients) = run(&[&xs], |t| pool(&t[0], near))?;
+        for kernel in [6, 1 << 40, 1 << 63] {
+            let far = Pool2dConfig::new(kernel).ceil_mode(true);
+            let (out, gradients) = run(&[&xs], |t| pool(&t[0], far))?;
+            assert_eq!(values(&out)?, values(&expected)?, "{name} {far:?}");
+            assert_eq!(values(&gradients[0])?, values(&expected_gradients[0])?, "{name} {far:?}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn strides_make_no_difference() -> Result<()> {
     type View = fn(&Tensor) -> Result<Tensor>;
@@ -359,6 +376,12 @@ fn errors_say_what_was_expected() {
         }
         let expected = "padding must be at most half of the kernel, got padding (2, 2) for kernel (3, 3)";
         check(&[1, 1, 4, 4], Pool2dConfig::new(3).padding(2), expected);
+        let wide = cfg((2, 1 << 40), (1, 1), (0, 1 << 39), false);
+        let expected = format!(
+            "a padded side must have fewer than 2^32 pixels, got padding {:?} for an image of 4x4",
+            wide.padding
+        );
+        check(&[1, 1, 4, 4], wide, &expected);
         for (padding, kernel) in [((2, 0), (3, 5)), ((0, 2), (5, 3))] {
             let expected =
                 format!("padding must be at most half of the kernel, got padding {padding:?} for kernel {kernel:?}");

@@ -46,7 +46,8 @@ pub(super) fn pays<T: Real>(geometry: &Geometry) -> bool {
     let bytes = geometry.group_channels() * geometry.padded_pixels() * T::LANES * size_of::<T>();
     let direct = interleaved * filters as f64 / if bytes <= CACHE { CACHED } else { UNCACHED };
     let product = images * (filters.max(FILTERS) as f64 / PRODUCT + ELEMENT);
-    product < direct
+    // A large image alone would take the memory of a whole group, and is not slower this way even where there is one filter.
+    product < direct || geometry.images == 1 && bytes > CACHE
 }
 
 /// Convolution, bias and activation.

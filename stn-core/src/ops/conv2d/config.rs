@@ -88,13 +88,23 @@ impl Conv2dConfig {
     /// ```
     pub fn same(self, image: (usize, usize), kernel: (usize, usize)) -> Self {
         let zeros = |n: usize, kernel: usize, stride: usize, dilation: usize| {
-            let (stride, reach) = (stride.max(1), dilation * kernel.saturating_sub(1) + 1);
-            let zeros = (n.div_ceil(stride).saturating_sub(1) * stride + reach).saturating_sub(n);
+            let (stride, reach) = (stride.max(1), dilation.saturating_mul(kernel.saturating_sub(1)).saturating_add(1));
+            let last = n.div_ceil(stride).saturating_sub(1) * stride;
+            let zeros = last.saturating_add(reach).saturating_sub(n);
             (zeros / 2, zeros - zeros / 2)
         };
         let (top, bottom) = zeros(image.0, kernel.0, self.stride.0, self.dilation.0);
         let (left, right) = zeros(image.1, kernel.1, self.stride.1, self.dilation.1);
         Self { padding: Sides { top, bottom, left, right }, ..self }
+    }
+
+    /// The same for an image of `h` x `w` pixels, the strides and dilations that lead out of it as the shortest that do: a convolution with such has one position
+    /// or one tap, which they do not move, but its kernels reckon with them.
+    pub(super) fn on(self, (h, w): (usize, usize)) -> Self {
+        let Sides { top, bottom, left, right } = self.padding;
+        let (h, w) = (h + top + bottom, w + left + right);
+        let within = |(rows, columns): (usize, usize)| (rows.min(h), columns.min(w));
+        Self { stride: within(self.stride), dilation: within(self.dilation), ..self }
     }
 
     /// Height and width of the map; `None` where the kernel does not fit, or no number can say how far it reaches.

@@ -5,7 +5,7 @@
 //! included, and so in long runs even where a row has seven pixels.
 
 use super::by_product::{add, strands};
-use super::{Conv2dConfig, Sides, depthwise_kernels as kernels};
+use super::{Conv2dConfig, depthwise_kernels as kernels};
 use crate::ops::activation::{Activation, masked_by};
 use crate::ops::real::{Gradients, Real, contiguous, dispatch, tensor_like, with_elements};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
@@ -46,10 +46,8 @@ impl Sizes {
         let Some(out) = cfg.out_size((h, w), (kh, kw)) else {
             candle_core::bail!("{NAME}: a {kh}x{kw} kernel does not fit an image of {h}x{w} with {cfg:?}")
         };
-        // One that leads out of the plane, whose one position it does not move, as the shortest that does: a plane is parted into as many.
-        let Sides { top, bottom, left, right } = cfg.padding;
-        let (sy, sx) = (cfg.stride.0.min(h + top + bottom), cfg.stride.1.min(w + left + right));
-        let cfg = Conv2dConfig { stride: (sy, sx), ..cfg };
+        let cfg = cfg.on((h, w));
+        let (sy, sx) = cfg.stride;
         let phase = (out.0 + (kh - 1) / sy, out.1 + (kw - 1) / sx);
         let tap = |ky: usize, kx: usize| {
             let plane = ky % sy * sx + kx % sx;

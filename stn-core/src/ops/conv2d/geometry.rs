@@ -25,7 +25,7 @@ impl Geometry {
         let Some(out) = cfg.out_size((h, w), (kh, kw)) else {
             candle_core::bail!("conv2d: a {kh}x{kw} kernel does not fit an image of {h}x{w} with {cfg:?}")
         };
-        Ok(Self { images, channels, size: (h, w), filters, kernel: (kh, kw), out, cfg })
+        Ok(Self { images, channels, size: (h, w), filters, kernel: (kh, kw), out, cfg: cfg.on((h, w)) })
     }
 
     /// Pixels of an image's channel.
@@ -93,7 +93,7 @@ impl Geometry {
 
     /// Whether there is nothing to compute, or nothing to compute it from.
     pub(super) fn is_empty(&self) -> bool {
-        self.images * self.filters * self.positions() * self.channels * self.pixels() == 0
+        [self.images, self.filters, self.positions(), self.channels, self.pixels()].contains(&0)
     }
 
     /// How the image lies in its padded part: its rows that are there with their first padded row, and its columns likewise. No rows where

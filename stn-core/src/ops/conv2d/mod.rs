@@ -49,8 +49,9 @@ const FEW: usize = 4;
 /// order: the same bits for any number of threads.
 ///
 /// # Speed
-/// Large batches of small images are sums over sixteen images side by side; small batches, and images that the cache does not hold that way, are products of
-/// matrices; depthwise kernels have their own. Which it is, the sizes decide.
+/// Large batches of small images are sums over sixteen images side by side (eight in `f64`), and so are batches of two and more where there are one or two
+/// filters; small batches with more filters, and images that the cache does not hold that way, are products of matrices; depthwise kernels have their own.
+/// Which it is, the sizes decide.
 ///
 /// # Accuracy
 /// In `f32`, kernels on many channels, large ones above all, go by way of the frequency domain where that is faster. An error there is in proportion to
@@ -58,7 +59,11 @@ const FEW: usize = 4;
 ///
 /// # Memory
 /// What the forward pass makes of images and weights in the frequency domain is kept for the backward pass: of the weights up to 256 MiB a layer, and larger
-/// ones do not go that way; of the images up to 128 MiB, and of more it is made again.
+/// ones do not go that way; of the images up to 128 MiB, and of more it is made again. At a time 32 images and their maps are in
+/// memory that way, or more small ones; where they would take over 256 MiB and over four times what the images and maps of the call take themselves, they do not
+/// go that way.
+///
+/// Images side by side are copied, a batch of fewer than sixteen at the size of sixteen.
 ///
 /// # Errors
 /// On wrong ranks, channels that differ, a kernel larger than the padded image, a stride, dilation or group count of zero, groups that do not
@@ -315,6 +320,12 @@ mod tests {
             assert_eq!(way((256, 1, 28, 28), (64, 1, 9, 9), plain, dtype)?, Way::Sums, "a full batch of small images");
             assert_eq!(way((16, 80, 52, 52), (192, 80, 3, 3), plain, dtype)?, Way::Product, "images beyond the cache");
             assert_eq!(way((1, 64, 10, 10), (64, 64, 7, 7), plain, dtype)?, Way::Product, "one image");
+            assert_eq!(way((1, 64, 512, 512), (1, 64, 3, 3), padded, dtype)?, Way::Product, "a large one, one filter");
+            assert_eq!(
+                way((1, 3, 500, 500), (64, 3, 11, 11), plain, dtype)?,
+                Way::Product,
+                "a large one, large kernels"
+            );
             assert_eq!(way((3, 3, 8, 7), (2, 3, 3, 3), padded, dtype)?, Way::Sums, "few filters");
             assert_eq!(way((3, 3, 8, 7), (20, 3, 3, 3), padded, dtype)?, Way::Product, "more filters");
             assert_eq!(way((256, 8, 8, 8), (8, 8, 1, 1), plain, dtype)?, Way::Product, "1x1");

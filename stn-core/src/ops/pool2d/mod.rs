@@ -45,7 +45,8 @@ impl Pool2dConfig {
     /// The number of windows along a side of `n` pixels; `None` if not even one fits.
     fn windows(&self, n: usize, kernel: usize, stride: usize, padding: usize) -> Option<usize> {
         let padded = n.checked_add(padding.checked_mul(2)?)?;
-        let stride = Self::within(stride, kernel, padded);
+        // One that leads out of the side, and of a window that reaches over it, as the shortest that does: there is one window whatever it is.
+        let stride = stride.min(padded.max(kernel));
         let rounding = if self.ceil_mode { stride - 1 } else { 0 };
         let count = padded.checked_add(rounding)?.checked_sub(kernel)? / stride + 1;
         // The last window must start on the image or in the padding before it.
@@ -53,18 +54,11 @@ impl Pool2dConfig {
         Some(if behind { count - 1 } else { count })
     }
 
-    /// A stride that leads out of a padded side, and of a window that reaches over it, as the shortest that does: kernels set a stride's memory aside.
-    fn within(stride: usize, kernel: usize, padded: usize) -> usize {
-        stride.min(padded.max(kernel))
-    }
-
-    /// The same pool of an image of `h` x `w` pixels without strides that are longer than it.
+    /// The same pool of an image of `h` x `w` pixels, windows and strides no longer than its padded sides: kernels set their memory aside.
     fn on(self, (h, w): (usize, usize)) -> Self {
-        let stride = (
-            Self::within(self.stride.0, self.kernel.0, h + 2 * self.padding.0),
-            Self::within(self.stride.1, self.kernel.1, w + 2 * self.padding.1),
-        );
-        Self { stride, ..self }
+        let (h, w) = (h + 2 * self.padding.0, w + 2 * self.padding.1);
+        let within = |(rows, columns): (usize, usize)| (rows.min(h), columns.min(w));
+        Self { kernel: within(self.kernel), stride: within(self.stride), ..self }
     }
 
     /// Height and width of the result for an image of `h` x `w` pixels.
@@ -86,6 +80,11 @@ impl Pool2dConfig {
         }
         if h == 0 || w == 0 || self.out_size((h, w)).is_none() {
             bail!("{op}: a window of {kernel:?} does not fit an image of {h}x{w} with padding {padding:?}")
+        }
+        if (h + 2 * padding.0).max(w + 2 * padding.1) > u32::MAX as usize {
+            bail!(
+                "{op}: a padded side must have fewer than 2^32 pixels, got padding {padding:?} for an image of {h}x{w}"
+            )
         }
         if kernel.0.min(h + 2 * padding.0).saturating_mul(w) > u32::MAX as usize {
             bail!("{op}: the rows of a window must have fewer than 2^32 pixels, got {kernel:?} on an image of {h}x{w}")

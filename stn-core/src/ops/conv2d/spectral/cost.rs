@@ -2,6 +2,7 @@
 //!
 //! The rates were measured on a Zen 5 core with AVX-512, over kernels of 3x3 to 9x9 and images of 4 to 64 pixels; what counts is how they compare.
 
+use super::pair_bytes;
 use super::plane::padded_pixels;
 use crate::ops::conv2d::Conv2dConfig;
 use crate::ops::conv2d::backward::Wanted;
@@ -20,7 +21,8 @@ const PRODUCT: f64 = 100.;
 /// Nanoseconds for each pixel of a plane of two groups of images: the transform, and the way to the products and back.
 const PIXEL: f64 = 40.;
 
-/// The spectra of the weights may have so many bytes; while they are made it is twice that. A graph keeps those of each of its layers.
+/// The spectra of the weights may have so many bytes; while they are made it is twice that. A graph keeps those of each of its layers. Those of the images that
+/// are worked on at a time may have as many.
 const MOST_BYTES: usize = 256 << 20;
 
 /// Whether the forward pass is faster in the frequency domain.
@@ -52,13 +54,17 @@ fn backward_pays<T: Real>(geometry: &Geometry, wanted: Wanted, count: usize, rat
         && cost::<T>(geometry, results, planes, results) < results * (count * geometry.patch()) as f64 / rate
 }
 
-/// The frequency domain is for `f32`: `f64` is for who wants the sums to the last digit. And for weights whose spectra are of a moderate size.
+/// The frequency domain is for `f32`: `f64` is for who wants the sums to the last digit. And for weights whose spectra are of a moderate size, and images: a few
+/// large ones would take the memory of a full pair of groups.
 fn possible<T: Real>(geometry: &Geometry) -> bool {
     let Conv2dConfig { stride, dilation, groups, .. } = geometry.cfg;
+    let pixels = padded_pixels(geometry.padded());
+    let tensors = geometry.channels * geometry.pixels() + geometry.filters * geometry.positions();
     T::DTYPE == candle_core::DType::F32
         && (stride, dilation, groups) == ((1, 1), (1, 1), 1)
         && !geometry.is_empty()
-        && padded_pixels(geometry.padded()) * geometry.filters * geometry.channels * size_of::<T>() <= MOST_BYTES
+        && pixels * geometry.filters * geometry.channels * size_of::<T>() <= MOST_BYTES
+        && pair_bytes::<T>(geometry, pixels) <= MOST_BYTES.max(4 * geometry.images * tensors * size_of::<T>())
 }
 
 fn all_weights(geometry: &Geometry) -> f64 {

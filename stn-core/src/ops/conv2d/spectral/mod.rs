@@ -41,14 +41,19 @@ const KEPT_BYTES: usize = 128 << 20;
 
 /// Whether all numbers are finite, and so far from the largest that sums of products are too: one that is not would spoil every pixel of two images.
 pub(super) fn are_tame<T: Real>(values: &[&[T]]) -> bool {
-    // f32 ends at 2^128: two factors and 2^28 terms.
-    let bound = T::from_f64(2f64.powi(50));
+    // f32 ends at 2^128: two factors, and 2^48 terms for every pixel of every position of every image.
+    let bound = T::from_f64(2f64.powi(40));
     values.iter().all(|values| {
         values.par_chunks(1 << 14).all(|values| {
             // NaN fails every comparison.
             vectorised!(values.iter().fold(true, |tame, &x| tame & (x <= bound) & (x >= T::zero() - bound)))
         })
     })
+}
+
+/// The bytes of the spectra of a pair of groups of images and of their maps, planes of so many pixels.
+fn pair_bytes<T: Real>(geometry: &Geometry, pixels: usize) -> usize {
+    (geometry.channels + geometry.filters) * pixels * 2 * T::LANES * size_of::<T>()
 }
 
 /// One convolution in the frequency domain.
@@ -67,9 +72,7 @@ impl<'a, T: Real> Spectral<'a, T> {
     /// The pairs of groups of images, some at a time.
     fn blocks(&self) -> Vec<Range<usize>> {
         let pairs = groups::<T>(self.geometry.images).div_ceil(2);
-        let bytes =
-            (self.geometry.channels + self.geometry.filters) * self.plane.pixels() * 2 * T::LANES * size_of::<T>();
-        let most = (BLOCK_BYTES / bytes).clamp(1, pairs.max(1));
+        let most = (BLOCK_BYTES / pair_bytes::<T>(self.geometry, self.plane.pixels())).clamp(1, pairs.max(1));
         (0..pairs).step_by(most).map(|first| first..pairs.min(first + most)).collect()
     }
 

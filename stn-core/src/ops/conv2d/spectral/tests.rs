@@ -143,8 +143,8 @@ fn gradients_are_those_of_the_sums_over_the_taps() -> candle_core::Result<()> {
 
 #[test]
 fn what_is_not_finite_or_huge_is_found() {
-    assert!(are_tame(&[&[1f32, -1e15, f32::MIN_POSITIVE], &[]]));
-    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e37, -f32::MAX] {
+    assert!(are_tame(&[&[1f32, -1e12, f32::MIN_POSITIVE], &[]]));
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e13, -f32::MAX] {
         assert!(!are_tame(&[&[0.; 20_000], &[1., bad, 2.]]));
     }
 }
