@@ -1,7 +1,7 @@
 //! Expect three lines: the model's output is what it was without transformers, their variables get gradients, and the loss falls.
 //! Takes a second.
 //!
-//! The idea: transformers inside a `candle_nn::Sequential`, one on the image and one on a feature map, where it also halves the sides.
+//! The idea: transformers inside a `candle_nn::Sequential`, one on the image and one on a feature map.
 //! A `Sequential` holds modules that don't know whether they train; a transformer is a `ModuleT`, so a closure says it.
 
 use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, Var};

@@ -10,7 +10,8 @@ use candle_nn::{Init, VarBuilder};
 
 /// Makes the last layer of a localisation net: zero weights, and the identity as bias.
 ///
-/// Whatever the input, a new net gives `identity`. A bias that a checkpoint holds is left as it is. With zero weights
+/// Whatever the input, a new net gives `identity`. A bias that a checkpoint holds is left as it is, and `VarBuilder::zeros` counts as one that holds zeros:
+/// all samples then lie on one point. With zero weights
 /// the layers before this one get their first non-zero gradient in the second step.
 ///
 /// # Shapes

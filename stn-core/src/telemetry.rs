@@ -80,7 +80,8 @@ fn outside(window: &[f64]) -> f64 {
 /// Why a window is as good as lost; [`Observation::collapse`] tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Collapse {
-    /// Parameters or samples are NaN or infinite: the training has diverged.
+    /// Parameters or samples are NaN or infinite: the training has diverged. Points of a projective transform without a place are finite and far away, those of a
+    /// theta of NaNs too, and show as [`Vanished`](Self::Vanished).
     NonFinite,
     /// The window has left the image.
     Outside,
@@ -138,7 +139,8 @@ impl Observation {
 ///
 /// # Gradients
 ///
-/// Inside zero, outside 2 (g - edge) / count, continuous at the edge. The grid's gradient goes on to theta.
+/// Inside zero, outside 2 (g - edge) / count, continuous at the edge. The grid's gradient goes on to theta, but for points that a projective transform has
+/// behind its horizon: they count as a million units outside each way, and their gradient ends there.
 ///
 /// # Errors
 ///

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "config.json";
 const METRICS: &str = "metrics.jsonl";
-const CHECKPOINT: &str = "checkpoint.safetensors";
+pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
 const RESULT: &str = "result.json";
 const LOCK: &str = "lock";
 /// The checkpoint's tensor that holds the checksum of the others.
@@ -229,9 +229,9 @@ impl RunDir {
     pub fn metrics_from(&self, step: usize) -> Result<MetricsLog> {
         let path = self.path.join(METRICS);
         let mut kept = String::new();
-        for line in self.metrics()? {
+        for (text, line) in self.metrics_lines()? {
             if line["step"].as_u64().is_some_and(|s| s <= step as u64) {
-                kept.push_str(&line.to_string());
+                kept.push_str(&text);
                 kept.push('\n');
             }
         }
@@ -240,17 +240,23 @@ impl RunDir {
         Ok(MetricsLog { file: file.with_context(|| format!("cannot write {}", path.display()))?, path })
     }
 
-    /// The lines of `metrics.jsonl`; none if there is no such file. A half-written line is left out.
+    /// The lines of `metrics.jsonl`; none if there is no such file. A damaged or half-written line is left out.
     ///
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn metrics(&self) -> Result<Vec<Value>> {
+        Ok(self.metrics_lines()?.into_iter().map(|(_, line)| line).collect())
+    }
+
+    /// The same, and each as it is written.
+    fn metrics_lines(&self) -> Result<Vec<(String, Value)>> {
         let path = self.path.join(METRICS);
         if !path.exists() {
             return Ok(Vec::new());
         }
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let lines = bytes.split(|&byte| byte == b'\n').filter_map(|line| str::from_utf8(line).ok());
+        Ok(lines.filter_map(|line| Some((line.to_string(), serde_json::from_str(line).ok()?))).collect())
     }
 }
 
@@ -387,10 +393,12 @@ mod tests {
         for step in [50, 100, 150] {
             log.push(&json!({"step": step}))?;
         }
-        fs::write(run.path().join(METRICS), fs::read_to_string(run.path().join(METRICS))? + "{\"step\": 1")?;
+        let damaged = b"\xff\xfe\n{\"step\": 75, \"loss\": 2.0903889566659926}\n{\"step\": 1";
+        fs::write(run.path().join(METRICS), [&fs::read(run.path().join(METRICS))?, &damaged[..]].concat())?;
         run.metrics_from(100)?.push(&json!({"step": 125}))?;
         let steps: Vec<_> = run.metrics()?.iter().map(|line| line["step"].as_u64()).collect();
-        assert_eq!(steps, [Some(50), Some(100), Some(125)]);
+        assert_eq!(steps, [Some(50), Some(100), Some(75), Some(125)]);
+        assert!(fs::read_to_string(run.path().join(METRICS))?.contains("2.0903889566659926"), "as it was written");
         Ok(())
     }
 

@@ -6,15 +6,16 @@ use crate::experiments::{self, Experiment};
 use crate::figures::{self, Figure};
 use crate::metrics::Spread;
 use crate::record::{RunDir, write_atomically};
-use crate::run::RunResult;
-use anyhow::{Context, Result, bail, ensure};
+use crate::run::{Config, RunResult, Settings};
+use anyhow::{Context, Result, bail};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The finished runs under a folder, in the order of their paths. A damaged result is left out with a warning.
+/// The finished runs under a folder, in the order of their paths. A damaged result, or one of an unknown experiment, data set or model, is left out with a
+/// warning.
 ///
 /// # Errors
 /// When the folder cannot be read.
@@ -29,7 +30,10 @@ pub fn finished_runs(folder: &Path) -> Result<Vec<(RunDir, RunResult)>> {
         let run = RunDir::new(&folder);
         match run.result() {
             Ok(Some(result)) => {
-                runs.push((run, result));
+                match known(&result) {
+                    Ok(()) => runs.push((run, result)),
+                    Err(error) => crate::warn!("left out: {}: {error:#}", folder.display()),
+                }
                 continue;
             }
             Ok(None) => {}
@@ -122,6 +126,13 @@ pub fn beside_the_papers(
     Ok(text)
 }
 
+/// Fails unless there are an experiment, a data set and a model of the result's names.
+fn known(result: &RunResult) -> Result<()> {
+    let experiment = experiments::named(&result.experiment)?;
+    position("data set", &result.data, &experiment.data())?;
+    position("model", &result.model, &experiment.models()).map(drop)
+}
+
 fn position(what: &str, id: &str, known: &[String]) -> Result<usize> {
     let position = known.iter().position(|known| known == id);
     position.with_context(|| format!("a result names the {what} `{id}`; there are {}", known.join(", ")))
@@ -132,7 +143,7 @@ fn position(what: &str, id: &str, known: &[String]) -> Result<usize> {
 /// # Errors
 /// When there are no runs, or the report cannot be written.
 pub fn write(runs: &[(RunDir, RunResult)], out: &Path, command: &str) -> Result<(PathBuf, String)> {
-    let runs = each_once(runs);
+    let runs = of_one_configuration(each_once(runs));
     if runs.is_empty() {
         bail!("there are no finished runs to report; train some with `cargo stn reproduce mnist`")
     }
@@ -150,7 +161,6 @@ pub fn write(runs: &[(RunDir, RunResult)], out: &Path, command: &str) -> Result<
             printed.push(tables);
         }
     }
-    ensure!(!printed.is_empty(), "the runs are of unknown experiments: {}", runs[0].1.experiment);
     let path = out.join("report.md");
     write_atomically(&path, |part| Ok(fs::write(part, text.as_bytes())?))?;
     Ok((path, printed.join("\n")))
@@ -178,6 +188,34 @@ fn each_once(runs: &[(RunDir, RunResult)]) -> Vec<&(RunDir, RunResult)> {
     kept
 }
 
+/// The runs without those whose `config.json` asks, the seed apart, for something else than that of the first run of the same cell: they are no further seeds of it.
+fn of_one_configuration(mut runs: Vec<&(RunDir, RunResult)>) -> Vec<&(RunDir, RunResult)> {
+    let mut first: BTreeMap<_, (&RunDir, Settings)> = BTreeMap::new();
+    runs.retain(|(dir, result)| {
+        // Of a result alone there is nothing more to be told.
+        let Ok(Config { mut settings, .. }) = Config::of(dir) else { return true };
+        settings.seed = 0;
+        if experiments::named(&result.experiment).is_ok_and(Experiment::seeds_choose_images) {
+            settings.train_identity.clear();
+        }
+        let RunResult { experiment, data, model, .. } = result;
+        match first.entry((experiment, Training::of(result), data, model)) {
+            Entry::Vacant(place) => _ = place.insert((dir, settings)),
+            Entry::Occupied(other) if other.get().1 != settings => {
+                crate::warn!(
+                    "left out: {} is a run of another configuration than {}; compare their config.json",
+                    dir.path().display(),
+                    other.get().0.path().display()
+                );
+                return false;
+            }
+            Entry::Occupied(_) => {}
+        }
+        true
+    });
+    runs
+}
+
 /// An experiment's part of the report, and its tables alone.
 fn section(
     experiment: &dyn Experiment,
@@ -187,7 +225,14 @@ fn section(
 ) -> Result<(String, String)> {
     let results: Vec<&RunResult> = runs.iter().map(|(_, result)| result).collect();
     let (table, findings) = (table(experiment, &results)?, experiment.findings(&results)?);
-    let (mut figures, mut left_out) = (figures::learning_curves(out, prefix, experiment, runs)?, Vec::new());
+    let (mut figures, mut left_out) = (Vec::new(), Vec::new());
+    match figures::learning_curves(out, prefix, experiment, runs) {
+        Ok(curves) => figures.extend(curves),
+        Err(error) => {
+            crate::warn!("the learning curves are left out: {error:#}");
+            left_out.push(format!("the learning curves: {error:#}").replace(&out.display().to_string(), "the report"));
+        }
+    }
     let mut drawn = BTreeSet::new();
     // Those of a second training, whose names are the same, go into a folder of their own.
     let trainings: BTreeSet<Training> = results.iter().map(|&result| Training::of(result)).collect();
@@ -357,6 +402,50 @@ mod tests {
             std::os::unix::fs::symlink(home.path().join("runs"), linked.path().join("moved"))?;
             assert_eq!(finished_runs(linked.path())?.len(), 3, "a linked folder is read");
         }
+        Ok(())
+    }
+
+    /// `runs/` outlives a change of a recipe that neither the budget nor the images' words show.
+    #[test]
+    fn runs_of_another_configuration_are_no_further_seeds() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        for (seed, width) in [(0, 64), (1, 100), (2, 64)] {
+            let run = RunDir::new(home.path().join(format!("seed-{seed}")));
+            let config = Config {
+                settings: Settings {
+                    experiment: "mnist".into(),
+                    data: "R".into(),
+                    model: "cnn".into(),
+                    seed,
+                    budget: crate::budget::Budget::quick(),
+                    params: 208_586,
+                    localisation_params: 0,
+                    train_identity: "ab".into(),
+                    test_identity: "cd".into(),
+                    device: "cpu".into(),
+                    details: [("width".to_string(), width.into())].into_iter().collect(),
+                },
+                data_source: DataSource::Embedded { reason: "--offline".into() },
+                protocol: String::new(),
+                versions: Default::default(),
+            };
+            run.open(&config)?;
+            run.finish(&test_result("mnist", "R", "cnn", seed, 1.0 + seed as f64))?;
+        }
+        let (_, tables) = write(&finished_runs(home.path())?, &home.path().join("report"), "")?;
+        assert!(tables.contains("| R | CNN | 2.00 ± 1.41 |") && tables.contains("| 0, 2 |"), "{tables}");
+        Ok(())
+    }
+
+    #[test]
+    fn results_of_unknown_names_are_left_out() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        for (experiment, model) in [("mnist", "cnn"), ("mnist", "resnet"), ("imagenet", "cnn")] {
+            let run = RunDir::new(home.path().join(experiment).join(model));
+            run.open(&serde_json::json!({}))?;
+            run.finish(&test_result(experiment, "R", model, 0, 1.0))?;
+        }
+        assert_eq!(finished_runs(home.path())?.len(), 1);
         Ok(())
     }
 

@@ -30,6 +30,13 @@ pub enum Ending {
 pub fn reproduce(request: &Request, stop: &Stop) -> Result<Ending> {
     if let Some(folder) = &request.finished {
         ensure!(folder.is_dir(), "there is no folder {} of finished runs; see --finished", folder.display());
+        let id = request.experiment.id();
+        if !folder.join(id).is_dir() {
+            crate::warn!(
+                "--finished: {} has no folder `{id}`, so none of its runs counts; a run lies in <folder>/{id}/<budget>/<data>/<model>/seed-<n>",
+                folder.display()
+            );
+        }
     }
     request.experiment.reproduce(request, stop)
 }
@@ -78,14 +85,15 @@ pub fn sweep_after(
             Ok(Status::Estimated { .. }) => bail!("a run was estimated that was to be trained: this is a bug"),
             Err(error) => {
                 crate::warn!("  failed: {error:#}\n");
-                failures.push(format!("{}: {error:#}", run.dir().path().display()));
+                failures.push((run.dir(), format!("{error:#}")));
             }
         }
     }
 
-    // What other shards or earlier commands have finished in the same place belongs into the table too.
+    // What other shards or earlier commands have finished in the same place belongs into the table too, but for what has just been refused.
     let here: Vec<RunResult> = finished.iter().map(|(_, result)| result.clone()).collect();
-    let others = if root.is_dir() { report::finished_runs(&root)? } else { Vec::new() };
+    let mut others = if root.is_dir() { report::finished_runs(&root)? } else { Vec::new() };
+    others.retain(|(dir, _)| !failures.iter().any(|(failed, _)| failed.path() == dir.path()));
     // A run that counted as finished in another folder may lie here too.
     let same = |a: &RunResult, b: &RunResult| {
         Training::of(a) == Training::of(b) && (&a.data, &a.model, a.seed) == (&b.data, &b.model, b.seed)
@@ -98,7 +106,8 @@ pub fn sweep_after(
         let (path, tables) = report::write(finished, &root.join("report"), &request.command())?;
         crate::say!("\n{tables}\nreport and figures: {}", path.display());
     }
-    ensure!(failures.is_empty(), "{} of {} runs failed:\n  {}", failures.len(), runs.len(), failures.join("\n  "));
+    let lines: Vec<String> = failures.iter().map(|(dir, error)| format!("{}: {error}", dir.path().display())).collect();
+    ensure!(lines.is_empty(), "{} of {} runs failed:\n  {}", lines.len(), runs.len(), lines.join("\n  "));
     crate::say!("{}", next_steps(request));
     Ok(Ending::Complete)
 }
@@ -202,6 +211,28 @@ mod tests {
     use super::*;
     use crate::budget::Budget;
     use crate::request::test_request;
+
+    /// A run of another configuration, say, that lies where one of the sweep's should.
+    #[test]
+    fn a_run_that_was_refused_is_not_in_the_table() -> Result<()> {
+        let out = tempfile::tempdir()?;
+        let request =
+            Request { seeds: vec![0, 1], models: vec!["cnn".into()], out: out.path().into(), ..test_request("quick") };
+        let request = Request { data: vec!["R".into()], ..request };
+        for run in request.runs() {
+            run.dir().open(&serde_json::json!({}))?;
+            run.dir().finish(&report::test_result("mnist", "R", "cnn", run.seed, 1.5 + 48.0 * run.seed as f64))?;
+        }
+        let perform = |run: &Run| match run.seed {
+            0 => Ok(Status::Already(run.dir().result()?.unwrap(), run.dir())),
+            _ => bail!("another configuration"),
+        };
+        let error = sweep(&request, perform, &Stop::new()).unwrap_err().to_string();
+        assert!(error.contains("1 of 2 runs failed") && error.contains("seed-1: another configuration"), "{error}");
+        let report = std::fs::read_to_string(out.path().join("mnist/quick/report/report.md"))?;
+        assert!(report.contains("| R | CNN | 1.50 |"), "{report}");
+        Ok(())
+    }
 
     #[test]
     fn sweeps_of_one_command_share_the_last_ones_report() -> Result<()> {

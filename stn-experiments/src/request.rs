@@ -63,6 +63,11 @@ impl Shard {
     /// The whole.
     pub const ALL: Self = Self { index: 0, count: 1 };
 
+    /// The same part of a sweep whose runs go on where one of `runs` runs ends.
+    pub(crate) fn after(self, runs: usize) -> Self {
+        Self { index: (self.index + self.count - runs % self.count) % self.count, ..self }
+    }
+
     fn has(self, position: usize) -> bool {
         position % self.count == self.index
     }
@@ -223,6 +228,10 @@ mod tests {
         let shards: Vec<Shard> = ["0/3", "1/3", "2/3"].iter().map(|s| s.parse()).collect::<Result<_>>()?;
         for position in 0..10 {
             assert_eq!(shards.iter().filter(|shard| shard.has(position)).count(), 1);
+            for before in 0..7 {
+                let goes_on = |shard: &Shard| shard.after(before).has(position) == shard.has(before + position);
+                assert!(shards.iter().all(goes_on), "{position} behind {before}");
+            }
         }
         for bad in ["3/3", "1", "a/b", "1/0", "-1/2"] {
             assert!(bad.parse::<Shard>().unwrap_err().to_string().contains(bad));

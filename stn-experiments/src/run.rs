@@ -8,7 +8,7 @@ use crate::metrics::Spread;
 use crate::record::RunDir;
 use crate::stop::Stop;
 use crate::train::{Cadence, Outcome, Task, is_localisation, seconds_a_step, train};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -211,7 +211,7 @@ impl RunResult {
                 let budgets = experiment.map(Experiment::budgets).unwrap_or_default();
                 let reference = budgets.iter().find(|budget| budget.name == base);
                 !reference.is_some_and(|reference| {
-                    changed.starts_with(&format!("custom-{base}"))
+                    (of_paper.is_none() || changed.starts_with("custom-paper"))
                         && self.steps * self.batch >= reference.steps * reference.batch
                         && experiment.is_some_and(|experiment| experiment.has_the_papers_network(self))
                 })
@@ -260,13 +260,9 @@ impl Run<'_> {
     ) -> Result<Status> {
         let Self { experiment, data, model, seed, budget, .. } = self;
         let config = self.config(vars, origin, details);
-        let finished = self.finished.map(|folder| self.dir_in(folder));
         if self.estimate {
-            if let Some(finished) = finished
-                && let Some(result) = finished.result()?
-                && finished.differing(&config)?.is_empty()
-            {
-                return Ok(Status::Already(result, finished));
+            if let Ok(Some((result, dir))) = self.counted(&config) {
+                return Ok(Status::Already(result, dir));
             }
             return Ok(Status::Estimated { a_step: seconds_a_step(trial, vars, budget)? });
         }
@@ -278,18 +274,10 @@ impl Run<'_> {
             budget.steps,
             budget.batch
         );
-        if let Some(finished) = finished
-            && let Some(result) = finished.result::<RunResult>()?
-        {
-            let differing = finished.differing(&config)?;
-            if differing.is_empty() {
-                return Ok(Status::Already(result, finished));
-            }
-            crate::warn!(
-                "  {} does not count, it is a run of another configuration:\n    {}",
-                finished.path().display(),
-                differing.join("\n    ")
-            );
+        match self.counted(&config) {
+            Ok(Some((result, dir))) => return Ok(Status::Already(result, dir)),
+            Ok(None) => {}
+            Err(error) => crate::warn!("  {error:#}"),
         }
         let dir = self.dir();
         dir.open(&config)?;
@@ -345,6 +333,24 @@ impl Run<'_> {
         Ok(Status::Finished(result))
     }
 
+    /// The finished run in the further folder that counts instead of this one.
+    ///
+    /// # Errors
+    /// When there is one that does not count: it is of another configuration, or damaged.
+    fn counted(&self, config: &Config) -> Result<Option<(RunResult, RunDir)>> {
+        let Some(dir) = self.finished.map(|folder| self.dir_in(folder)) else { return Ok(None) };
+        let does_not_count = || format!("{} does not count", dir.path().display());
+        let Some(result) = dir.result().with_context(does_not_count)? else { return Ok(None) };
+        let differing = dir.differing(config).with_context(does_not_count)?;
+        ensure!(
+            differing.is_empty(),
+            "{}, it is a run of another configuration:\n    {}",
+            does_not_count(),
+            differing.join("\n    ")
+        );
+        Ok(Some((result, dir)))
+    }
+
     /// Counts the steps that no sitting has done yet in its directory; none where it is finished there.
     ///
     /// # Errors
@@ -381,7 +387,7 @@ impl Run<'_> {
 /// # Errors
 /// When the run has no trained model, or one of other variables.
 pub fn load_weights(dir: &RunDir, vars: &SeededVarMap) -> Result<()> {
-    let weights = dir.load_tensors(MODEL_FILE).context("the run has no trained model")?;
+    let weights = dir.load_tensors(MODEL_FILE).context("the run's trained model cannot be read")?;
     Ok(vars.load(&weights)?)
 }
 
@@ -412,5 +418,6 @@ mod tests {
         // The paper does not say how long: our own full schedule is what there is.
         assert!(!result("colocalisation", "full", 3000, 50) && !result("colocalisation", "custom-full-6000", 6000, 50));
         assert!(result("colocalisation", "quick", 1000, 50) && result("colocalisation", "custom-full-30", 30, 50));
+        assert!(!result("colocalisation", "custom-literal-6000", 6000, 50), "whatever it was made from");
     }
 }

@@ -7,10 +7,10 @@
 use crate::budget::{Budget, OptimiserConfig};
 use crate::console::Progress;
 use crate::metrics::Tally;
-use crate::record::RunDir;
+use crate::record::{CHECKPOINT, RunDir};
 use crate::stop::Stop;
 use anyhow::{Context, Result, bail};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -138,7 +138,7 @@ pub fn optimiser(budget: &Budget, vars: &SeededVarMap) -> Result<Box<dyn Optimis
 /// Trains from the run's last checkpoint, or from the start, to the budget's last step or until `stop` is set.
 ///
 /// # Errors
-/// When a batch cannot be made, the loss is no number, or the run directory cannot be written. The last checkpoint stays.
+/// When a batch cannot be made, the loss or a weight is no number, or the run directory cannot be written. The last checkpoint stays.
 pub fn train<T: Task>(
     task: &T,
     vars: &SeededVarMap,
@@ -181,10 +181,7 @@ pub fn train<T: Task>(
             state.optimiser.set_learning_rate(budget.learning_rate(step));
             let (value, examples, wrong) = update(task, &batch, &mut *state.optimiser)?;
             if !value.is_finite() {
-                bail!(
-                    "the loss is {value} at step {step}; a smaller learning rate may help. The run's last checkpoint is in {}",
-                    run.path().display()
-                )
+                bail!("the loss is {value} at step {step}; {}", advice(run))
             }
             state.step = step + 1;
             state.tally.add(examples, wrong, value);
@@ -215,6 +212,9 @@ pub fn train<T: Task>(
             if last || stopped || state.step.is_multiple_of(cadence.checkpoint) {
                 state.seconds += clock.elapsed().as_secs_f64();
                 clock = Instant::now();
+                if let Some(name) = not_finite(vars)? {
+                    bail!("{name} is no longer a number after step {step}; {}", advice(run))
+                }
                 run.save_checkpoint(state.tensors(vars)?)?;
             }
             if stopped {
@@ -225,6 +225,23 @@ pub fn train<T: Task>(
         progress.finish();
         Ok(Outcome::Finished { seconds: state.seconds })
     })
+}
+
+/// What helps against a training that has diverged.
+fn advice(run: &RunDir) -> String {
+    let checkpoint = format!(" The run's last checkpoint is in {}", run.path().display());
+    format!("a smaller learning rate may help.{}", if run.has(CHECKPOINT) { &checkpoint } else { "" })
+}
+
+/// The name of a variable with a NaN or an infinity in it.
+fn not_finite(vars: &SeededVarMap) -> Result<Option<String>> {
+    for (name, var) in vars.trainable_vars() {
+        let values = var.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        if !values.iter().all(|value| value.is_finite()) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// Measures how long a step takes, its batch included, by a few of them; the variables are then those of a network that was trained so far.

@@ -393,6 +393,22 @@ fn finished_runs_elsewhere_count_if_their_settings_are_the_same() {
     );
     assert!(run_dir(&home.path().join("runs")).join("result.json").exists(), "it is trained anew");
     assert!(fails(home.path(), &format!("{SMALL} --finished nowhere")).contains("there is no folder nowhere"));
+    std::fs::remove_file(run_dir(&home.path().join("done")).join("config.json")).unwrap();
+    for (folder, why) in [("done", "does not count: cannot read"), ("done/mnist", "has no folder `mnist`")] {
+        let output = run(home.path(), &format!("{SMALL} --out runs --finished {folder}"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains(why), "{said}");
+    }
+}
+
+/// Of the last update no loss tells any more.
+#[test]
+fn weights_that_are_no_numbers_are_no_result() {
+    let home = tempfile::tempdir().unwrap();
+    let said = fails(home.path(), "reproduce mnist --data R --model fcn --steps 1 --lr 1e38 --offline");
+    assert!(said.contains("diverged") || said.contains("no longer a number after step 0"), "{said}");
+    let said = fails(home.path(), "data numbers --count 18446744073709551615 --source embedded");
+    assert!(said.contains("at most 1000"), "{said}");
 }
 
 /// Committed runs of co-localisation are those of an encoder whose weights are not committed.

@@ -28,7 +28,8 @@ impl Default for AdamWConfig {
 /// Adam with decoupled weight decay; with a decay of 0, Adam.
 ///
 /// The same as PyTorch's `AdamW`, but that running means below the smallest normal number become zero on the CPU in
-/// `f32` and `f64`: on those, steps are slow. Its state is `<variable>.first_moment`, `<variable>.second_moment` and
+/// `f32` and `f64`: on those, steps are slow. In `bf16`, as Candle computes in it, 0.999 is 1: the squared gradient's mean never falls, and small decays of
+/// weights are none; train in `f32` where that matters. Its state is `<variable>.first_moment`, `<variable>.second_moment` and
 /// `<variable>.step`, the count of the steps in which the variable had a gradient.
 ///
 /// # Example

@@ -18,7 +18,8 @@ use std::collections::{HashMap, HashSet};
 pub trait Optimiser {
     /// Moves the variables one step down their gradients. A variable without a gradient is left alone.
     ///
-    /// The values change in place: tensors that share a variable's storage see the new ones.
+    /// The values change in place: tensors that share a variable's storage see the new ones. Other tasks of the same Rayon pool must not use the variables
+    /// meanwhile: they would wait for the step, which may wait for a thread of the pool.
     ///
     /// # Errors
     ///

@@ -28,8 +28,8 @@ pub(super) enum Data {
         /// Pixels of a side: 64 or 128
         #[arg(long, default_value_t = 128)]
         side: usize,
-        /// How many
-        #[arg(long, default_value_t = 40, value_parser = super::at_least_one)]
+        /// How many, a thousand at most
+        #[arg(long, default_value_t = 40, value_parser = numbers_of_a_sheet)]
         count: usize,
         /// The sheet: .png or .svg
         #[arg(long, default_value = "numbers.png")]
@@ -45,6 +45,14 @@ pub(super) enum Data {
         #[arg(long, default_value = "data/mnist")]
         out: PathBuf,
     },
+}
+
+/// More would be no picture to look at.
+fn numbers_of_a_sheet(s: &str) -> Result<usize, String> {
+    match super::at_least_one(s)? {
+        1001.. => Err("must be at most 1000".into()),
+        count => Ok(count),
+    }
 }
 
 /// Does what was asked for.

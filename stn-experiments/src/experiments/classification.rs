@@ -2,8 +2,8 @@
 
 use crate::data::Dataset;
 use crate::train::Loss;
-use anyhow::Result;
-use candle_core::{D, Device, Tensor};
+use anyhow::{Result, ensure};
+use candle_core::{D, DType, Device, Tensor};
 
 /// Images of a batch in evaluation.
 const EVALUATION_BATCH: usize = 250;
@@ -29,9 +29,22 @@ pub(crate) fn error_percent(data: &Dataset, logits: impl Fn(&Tensor) -> candle_c
     let images = data.images.chunks(EVALUATION_BATCH * data.image_len());
     for (images, labels) in images.zip(data.labels.chunks(EVALUATION_BATCH)) {
         let images = image_tensor(images, (data.channels, data.height, data.width))?;
-        wrong += count_wrong(&logits(&images)?, labels)?;
+        let logits = logits(&images)?;
+        check_finite(&logits)?;
+        wrong += count_wrong(&logits, labels)?;
     }
     Ok(100.0 * wrong as f64 / data.len().max(1) as f64)
+}
+
+/// Fails where a network's answers are no numbers, whose largest would be a class like any other.
+pub(crate) fn check_finite(logits: &Tensor) -> Result<()> {
+    let values = logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+    let finite = values.iter().all(|value| value.is_finite());
+    ensure!(
+        finite,
+        "the network's answers are no numbers: its training has diverged; a smaller learning rate may help"
+    );
+    Ok(())
 }
 
 fn count_wrong(logits: &Tensor, labels: &[u8]) -> Result<usize> {

@@ -121,6 +121,11 @@ pub trait Experiment: Debug + Sync {
         None
     }
 
+    /// Whether the seed chooses the training images: those of two runs of one cell then differ.
+    fn seeds_choose_images(&self) -> bool {
+        false
+    }
+
     /// Loads the data and [sweeps](crate::reproduce::sweep) over the request's runs.
     ///
     /// # Errors

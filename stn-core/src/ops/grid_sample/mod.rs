@@ -111,14 +111,17 @@ impl GridSampleConfig {
 ///
 /// # Types
 /// `f32` and `f64`, the same for both tensors. An image in `f16` or `bf16` is sampled in `f32`, its gradient comes back in its own type;
-/// its grid may be of the same type or, better, `f32`: halves cannot tell the pixels of a large image apart. Coordinates are computed
-/// in `f64` whatever the tensors' type, so that the identity returns the image also in `f32`.
+/// its grid may be of the same type or, better, `f32`: halves cannot tell the pixels of a large image apart. Places are computed from the
+/// coordinates in `f64` whatever the tensors' type. The coordinates of an `f32` grid are rounded all the same: the identity's lie up to a millionth of a pixel
+/// beside most of the pixels of a 28 px image, and more in larger ones. The image comes back to about that; the derivative there, and the
+/// nearest of two pixels half-way between them, may be either side's. (PyTorch rounds in other places, and takes the other side at others of them.)
 ///
 /// # Gradients
 /// For `input` and `grid`; each is computed only where it is asked for. At a coordinate that falls on a pixel, where eq. (7) has a
 /// kink, the derivative is the right-hand one: the difference to the next pixel. Under [`Padding::Border`] it is zero where the
 /// coordinate is clamped, the edge included; under [`Padding::Reflection`] its sign turns with every reflection, and it is zero where a
-/// mirror stands. [`Interpolation::Nearest`] has a gradient of zero for the grid, [`Interpolation::Bicubic`] one without kinks.
+/// mirror stands, without `align_corners` on the half pixels beside it, too. [`Interpolation::Nearest`] has a gradient of zero for the grid,
+/// [`Interpolation::Bicubic`] one without kinks.
 ///
 /// # Coordinates that are no place
 /// | coordinate | zeros | border | reflection |

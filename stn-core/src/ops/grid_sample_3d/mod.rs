@@ -32,7 +32,8 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Storage, 
 /// For `input` and `grid`; each is computed only where it is asked for. At a coordinate that falls on a voxel, where eq. (9) has a kink,
 /// the derivative is the right-hand one: the difference to the next voxel. Under [`Padding::Border`](super::Padding::Border) it is zero
 /// where the coordinate is clamped, the edge included; under [`Padding::Reflection`](super::Padding::Reflection) it is that of the
-/// reflected place, its sign turned with every reflection, and zero where a mirror stands. [`Interpolation::Nearest`] has a gradient of zero for the grid.
+/// reflected place, its sign turned with every reflection, and zero where a mirror stands, without `align_corners` on the half voxels beside it, too.
+/// [`Interpolation::Nearest`] has a gradient of zero for the grid.
 ///
 /// Coordinates that are no place in the volume, NaN, infinite or very large, do what they do in [`grid_sample`](super::grid_sample):
 /// they sample zero under zeros; the first voxel (NaN) or the edge under border; the first voxel under reflection; and have no gradient.

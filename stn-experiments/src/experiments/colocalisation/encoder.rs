@@ -110,7 +110,8 @@ fn load(dir: &RunDir) -> Result<TrainedEncoder> {
         (experiment.as_str(), model.as_str()) == ("mnist", "cnn"),
         "the encoder must be a run of mnist with the model cnn, {path} is one of {experiment} with {model}"
     );
-    let weights = dir.load_tensors(MODEL_FILE).with_context(|| format!("{path} has no trained model"))?;
+    let weights =
+        dir.load_tensors(MODEL_FILE).with_context(|| format!("the trained model of {path} cannot be read"))?;
     let identity = identity(&weights)?;
     let encoder = Encoder::new(weights).with_context(|| format!("{path} holds no encoder"))?;
     let run = name(&experiment, &budget.name, &data, &model, seed);

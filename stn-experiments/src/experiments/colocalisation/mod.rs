@@ -102,6 +102,10 @@ impl Experiment for Colocalisation {
         Some(100.0 - paper::colocalisation_correct_percent(data.parse().ok()?, model.parse().ok()?)?)
     }
 
+    fn seeds_choose_images(&self) -> bool {
+        true
+    }
+
     fn reproduce(&self, request: &Request, stop: &Stop) -> Result<Ending> {
         trial::check_batch(&request.budget)?; // before an encoder is trained
         ensure!(

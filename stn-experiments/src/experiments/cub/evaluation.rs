@@ -3,6 +3,7 @@
 use crate::cells::Training;
 use crate::data::birds::{BirdSet, Crop, Truth};
 use crate::experiments::Experiment;
+use crate::experiments::classification::check_finite;
 use crate::metrics::Spread;
 use crate::models::birds::{BirdModel, BirdNetwork};
 use crate::run::RunResult;
@@ -74,6 +75,7 @@ impl Answers {
             }
             let images = Tensor::from_vec(pixels, (end - start, 3, crop.side, crop.side), &Device::Cpu)?;
             let prediction = network.forward(&images, false)?;
+            check_finite(&prediction.logits)?;
             predicted.extend(prediction.logits.argmax(D::Minus1)?.to_vec1::<u32>()?);
             if let Some(transformed) = prediction.transformed {
                 let all = transformed.theta.to_vec2::<f32>()?;

@@ -105,7 +105,11 @@ impl Experiment for FineGrainedBirds {
                 asked.push(setting);
             }
         }
+        let mut before = 0; // runs, of all machines
         for &setting in &asked {
+            let request = &Request { shard: request.shard.after(before), ..request.clone() };
+            let of_setting = Request { data: vec![setting.id().into()], ..request.clone() };
+            before += of_setting.cells().len() * request.seeds.len();
             let mut attempt = || {
                 if request.source != Source::Embedded && !setting.is_synthetic() {
                     // Before anything is fetched.

@@ -3,7 +3,7 @@
 use crate::cells::Cells;
 use crate::data::svhn::{Labels, NONE, NumberSet};
 use crate::experiments::Experiment;
-use crate::experiments::classification::image_tensor;
+use crate::experiments::classification::{check_finite, image_tensor};
 use crate::metrics::Spread;
 use crate::models::svhn::{DIGITS, SvhnNetwork};
 use crate::run::RunResult;
@@ -36,7 +36,9 @@ impl Score {
         let mut counts = Counts::default();
         for start in (0..numbers.len()).step_by(BATCH) {
             let (images, labels) = batch(numbers, start..numbers.len().min(start + BATCH))?;
-            for (read, labels) in read(&network.forward(&images, false)?.logits)?.iter().zip(&labels) {
+            let logits = network.forward(&images, false)?.logits;
+            check_finite(&logits)?;
+            for (read, labels) in read(&logits)?.iter().zip(&labels) {
                 counts.add(read, labels);
             }
         }
