@@ -58,12 +58,13 @@ fn backward_pays<T: Real>(geometry: &Geometry, wanted: Wanted, count: usize, rat
 /// large ones would take the memory of a full pair of groups.
 fn possible<T: Real>(geometry: &Geometry) -> bool {
     let Conv2dConfig { stride, dilation, groups, .. } = geometry.cfg;
+    let plain = (stride, dilation, groups) == ((1, 1), (1, 1), 1);
+    if T::DTYPE != candle_core::DType::F32 || !plain || geometry.is_empty() {
+        return false;
+    }
     let pixels = padded_pixels(geometry.padded());
     let tensors = geometry.channels * geometry.pixels() + geometry.filters * geometry.positions();
-    T::DTYPE == candle_core::DType::F32
-        && (stride, dilation, groups) == ((1, 1), (1, 1), 1)
-        && !geometry.is_empty()
-        && pixels * geometry.filters * geometry.channels * size_of::<T>() <= MOST_BYTES
+    pixels * geometry.filters * geometry.channels * size_of::<T>() <= MOST_BYTES
         && pair_bytes::<T>(geometry, pixels) <= MOST_BYTES.max(4 * geometry.images * tensors * size_of::<T>())
 }
 
