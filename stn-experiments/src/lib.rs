@@ -17,6 +17,7 @@ pub mod console;
 pub mod data;
 pub mod experiments;
 pub mod figures;
+pub mod finished;
 pub mod look;
 pub mod metrics;
 pub mod models;

@@ -3,6 +3,7 @@
 use crate::cells::Training;
 use crate::console::duration;
 use crate::experiments::Experiment;
+use crate::finished;
 use crate::record::RunDir;
 use crate::report;
 use crate::request::Request;
@@ -92,7 +93,7 @@ pub fn sweep_after(
 
     // What other shards or earlier commands have finished in the same place belongs into the table too, but for what has just been refused.
     let here: Vec<RunResult> = finished.iter().map(|(_, result)| result.clone()).collect();
-    let mut others = if root.is_dir() { report::finished_runs(&root)? } else { Vec::new() };
+    let mut others = if root.is_dir() { finished::under(&root)? } else { Vec::new() };
     others.retain(|(dir, _)| !failures.iter().any(|(failed, _)| failed.path() == dir.path()));
     // A run that counted as finished in another folder may lie here too.
     let same = |a: &RunResult, b: &RunResult| {

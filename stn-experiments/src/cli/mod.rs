@@ -7,6 +7,7 @@ use crate::budget::{Budget, Changes};
 use crate::data::svhn::TrainingSplit;
 use crate::data::{Mnist, Source};
 use crate::experiments::{self, Experiment};
+use crate::finished;
 use crate::look::{Image, look};
 use crate::models::backbone::BackboneKind;
 use crate::named::by_id;
@@ -162,7 +163,7 @@ pub fn run(cli: Cli, stop: &Stop) -> Result<Ending> {
         Command::Eval { run, source } => eval(&RunDir::new(run), source)?,
         Command::Report { runs, out } => {
             let out = out.unwrap_or_else(|| runs.join("report"));
-            let (path, tables) = report::write(&report::finished_runs(&runs)?, &out, "cargo stn report")?;
+            let (path, tables) = report::write(&finished::under(&runs)?, &out, "cargo stn report")?;
             crate::say!("{tables}\nreport and figures: {}", path.display());
         }
         Command::Look { run, image, index, out, source } => {
