@@ -136,7 +136,7 @@ mod tests {
         std::os::unix::fs::symlink(home.path(), home.path().join("runs/again"))?;
         let runs = under(home.path())?;
         assert_eq!(runs.len(), 3);
-        let seeds: Vec<u64> = each_once(&runs).iter().map(|(_, result)| result.seed).collect();
+        let seeds: Vec<u64> = that_count(&runs).iter().map(|(_, result)| result.seed).collect();
         assert_eq!(seeds, [0, 1]);
         #[cfg(unix)]
         {
